@@ -1,0 +1,1 @@
+"""The world behind small protocols: venue, broker, clickhouse, onnx, settings, metrics."""

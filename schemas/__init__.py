@@ -1,0 +1,1 @@
+"""The language: what flows. Imports nothing of ours."""

@@ -1,0 +1,1 @@
+"""The shell on Kafka: the only importer of faust; launcher and command line."""
