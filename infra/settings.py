@@ -1,0 +1,151 @@
+"""One settings tree: command line > environment QT_... > TOML file (QT_CONFIG) > defaults. Unknown names refuse to start.
+
+Numbers that decide are not here: they are the policy's (schemas/policy.py). Settings say where things are.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from difflib import get_close_matches
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from infra.errors import UserError
+
+PREFIX = "QT_"
+OUTSIDE_THE_TREE = {"QT_CONFIG", "QT_SHARED_DATA", "QT_CACHE_DIR", "QT_MAVEN_URL", "QT_LOCAL_API_KEY", "QT_LOCAL_API_SECRET"}
+RENAMED = {"EXIT_MODE": "policy exits.mode", "EXIT_BRAIN_V3_ENABLED": "policy exits.profile"}
+
+
+class Mode(StrEnum):
+    """Where orders go. Only sim exists so far."""
+
+    SIM = "sim"
+
+
+class Settings(BaseSettings):
+    """Every field is also an environment variable: `kafka_bootstrap` is QT_KAFKA_BOOTSTRAP."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    mode: Mode = Mode.SIM
+    account: str = Field(default="sim", pattern=r"^[a-z0-9-]{1,32}$")
+    run_dir: Path = Path("var")
+    host: str = "127.0.0.1"
+
+    kafka_bootstrap: str = Field(default="", description="empty: the embedded broker")
+    kafka_port: int = 19092
+    kafka_controller_port: int = 19093
+    clickhouse_url: str = Field(default="", description="empty: the embedded ClickHouse")
+    clickhouse_port: int = 18123
+    clickhouse_database: str = "quantum"
+    exchange_port: int = 18090
+    exchange_control_port: int = 18091
+    probe_port: int = Field(default=18100, description="first port of the workers' /livez /readyz /metrics; 0: any free port")
+
+    api_key: SecretStr = SecretStr("local-key")
+    api_secret: SecretStr = SecretStr("local-secret")
+
+    market: str = Field(default="synthetic", description="synthetic | ticks:PATH | candles:PATH")
+    speed: float = Field(default=300.0, gt=0, description="market seconds per wall second, local exchange only")
+    seed: int = 1
+    symbols: str = "BTCUSDT,ETHUSDT,SOLUSDT,XRPUSDT,ADAUSDT,DOGEUSDT,AVAXUSDT,BNBUSDT"
+    policy_file: Path | None = Field(default=None, description="first policy of a fresh log; later ones by `quantum policy set`")
+    model_dir: Path | None = Field(default=None, description="directory of model.onnx and manifest.json; empty: the seed model")
+
+    worker_index: int = Field(default=0, ge=0, description="ordinal of this member among those of its worker")
+    session_timeout_s: float = Field(default=6.0, gt=0)
+    state_flush_s: float = Field(default=0.1, gt=0)
+    heartbeat_s: float = Field(default=2.0, gt=0)
+    snapshot_s: float = Field(default=2.0, gt=0)
+    guardian_sweep_s: float = Field(default=10.0, gt=0)
+    frame_ms: int = Field(default=20, ge=1)
+    log_level: str = "info"
+
+    @property
+    def bootstrap(self) -> str:
+        return self.kafka_bootstrap or f"{self.host}:{self.kafka_port}"
+
+    @property
+    def clickhouse(self) -> str:
+        return self.clickhouse_url or f"http://{self.host}:{self.clickhouse_port}"
+
+    @property
+    def exchange_url(self) -> str:
+        return f"http://{self.host}:{self.exchange_port}"
+
+    @property
+    def exchange_control_url(self) -> str:
+        return f"http://{self.host}:{self.exchange_control_port}"
+
+    @property
+    def symbol_list(self) -> tuple[str, ...]:
+        return tuple(name.strip() for name in self.symbols.split(",") if name.strip())
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _Toml(settings_cls)
+
+
+class _Toml(PydanticBaseSettingsSource):
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError
+
+    def __call__(self) -> dict[str, Any]:
+        return read_toml()
+
+
+def read_toml() -> dict[str, Any]:
+    name = os.environ.get("QT_CONFIG")
+    if not name:
+        return {}
+    try:
+        return tomllib.loads(Path(name).read_text())
+    except FileNotFoundError as e:
+        raise UserError(f"QT_CONFIG names {name}", "there is no such file", "create it or unset QT_CONFIG") from e
+    except tomllib.TOMLDecodeError as e:
+        raise UserError(f"{name} cannot be read", str(e), "mend the TOML at that line") from e
+
+
+def load(**overrides: Any) -> Settings:
+    """Raises UserError naming the setting, what is wrong with it and the nearest right name."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | OUTSIDE_THE_TREE
+    for name in sorted(os.environ):
+        if name in RENAMED:
+            raise UserError(f"{name} is set", "this name is of an older system", f"use {RENAMED[name]} instead and unset {name}")
+        if name.startswith(PREFIX) and name not in known:
+            near = get_close_matches(name, known, 1)
+            raise UserError(f"{name} is set", "there is no such setting", f"did you mean {near[0]}?" if near else "unset it")
+    try:
+        return Settings(**{key: value for key, value in overrides.items() if value is not None})
+    except ValidationError as e:
+        first = e.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        near = get_close_matches(name, list(Settings.model_fields), 1)
+        hint = f"did you mean {near[0]}?" if first["type"] == "extra_forbidden" and near else f"set {PREFIX}{name.upper()} rightly"
+        raise UserError(f"setting {name}", first["msg"], hint) from e
+
+
+def origins() -> dict[str, str]:
+    """Where each value comes from: environment, file or default (the command line is the caller's to add)."""
+    toml = read_toml()
+    return {
+        name: f"environment {PREFIX}{name.upper()}"
+        if PREFIX + name.upper() in os.environ
+        else f"file {os.environ['QT_CONFIG']}"
+        if name in toml
+        else "default"
+        for name in Settings.model_fields
+    }

@@ -1,0 +1,126 @@
+"""Market data: what the gateway writes and what features make of it.
+
+A frame is one instrument's trades of at most 20 ms or 100 trades, as columns; ids are contiguous from `first_id` (a gap splits the
+frame and is refilled). A tick is the watermark: every trade of its partition with t < at stands before it. Sample frame:
+    {"event_id":"..","type":"market.trade-frame","at":1722470400120,"instrument":"binance.usdm.BTCUSDT","first_id":7,
+     "t":[1722470400100,1722470400120],"p":[64000.1,64000.2],"q":[0.01,0.2],"m":[0,1],"backfilled":false,"source":"synthetic"}
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from schemas.events import Event, InstrumentEvent, Value
+from schemas.ids import Instrument
+from schemas.units import MarketPrice, MarketQuantity, Source, UtcMs
+
+
+class TradeFrame(InstrumentEvent):
+    """Trades of one instrument. `at` = time of the last one; `m` = 1 where the buyer was the maker."""
+
+    type: Literal["market.trade-frame"] = "market.trade-frame"
+    first_id: int
+    t: list[UtcMs]
+    p: list[MarketPrice]
+    q: list[MarketQuantity]
+    m: list[int]
+    backfilled: bool = False
+    source: Source
+
+
+class Tick(Event):
+    """Watermark of one partition: all trades with t < at are in the log before it. Only ticks close candles.
+
+    `boundary`: at a market minute; otherwise the wall second's. When the feed is silent `at` stands still and the age grows.
+    """
+
+    type: Literal["market.tick"] = "market.tick"
+    partition: int
+    boundary: bool
+    feed_age_ms: int
+
+
+class CandleHistory(InstrumentEvent):
+    """Closed past candles of one instrument, oldest first, written before its first frame: what features warm up on.
+
+    `at` = close of the last one; the frames that follow begin there. `next_id`: id of the first trade after it.
+    `generated`: made up, because the recording has no past.
+    """
+
+    type: Literal["market.candle-history"] = "market.candle-history"
+    interval: str
+    open_at: list[UtcMs]
+    o: list[MarketPrice]
+    h: list[MarketPrice]
+    l: list[MarketPrice]  # noqa: E741 - the field's standard letter
+    c: list[MarketPrice]
+    v: list[MarketQuantity]
+    next_id: int
+    generated: bool = False
+    source: Source
+
+
+class Mark(Value):
+    """One instrument in a marks record; high and low of the mark price since the previous record."""
+
+    instrument: Instrument
+    mark: MarketPrice
+    high: MarketPrice
+    low: MarketPrice
+    last: MarketPrice
+    index: MarketPrice
+    funding_rate: float
+    next_funding_at: UtcMs
+    bid: MarketPrice | None = None
+    ask: MarketPrice | None = None
+
+
+class Marks(Event):
+    """All marks of one partition, once a wall second: the clock of protection."""
+
+    type: Literal["market.marks"] = "market.marks"
+    partition: int
+    marks: list[Mark]
+    source: Source
+
+
+class Candle(InstrumentEvent):
+    """A closed candle; `at` = its close. Built from trades. `flat`: nothing traded, v = 0 and o = h = l = c = the close before."""
+
+    type: Literal["market.candle"] = "market.candle"
+    interval: str
+    open_at: UtcMs
+    o: MarketPrice
+    h: MarketPrice
+    l: MarketPrice  # noqa: E741 - the field's standard letter
+    c: MarketPrice
+    v: MarketQuantity
+    quote_volume: MarketQuantity
+    taker_buy_volume: MarketQuantity
+    trades: int
+    first_id: int
+    last_id: int
+    flat: bool
+    backfilled: bool
+    late: int = 0
+    source: Source
+
+
+class Features(InstrumentEvent):
+    """The feature vector of one closed 5-minute candle, float32 values in the catalogue's order; `at` = the candle's close."""
+
+    type: Literal["market.features"] = "market.features"
+    interval: str
+    candle_id: str
+    open_at: UtcMs
+    o: MarketPrice
+    h: MarketPrice
+    l: MarketPrice  # noqa: E741 - the field's standard letter
+    c: MarketPrice
+    v: MarketQuantity
+    feature_set: str
+    feature_hash: str
+    ready: bool
+    bars: int
+    values: list[float]
+    source: Source

@@ -1,0 +1,137 @@
+"""The one policy: every number that decides, versioned as a whole. Shares of one are fractions (0.025 = 2.5 %).
+
+Contradictions refuse to exist: a policy that cannot hold raises when it is built, so no worker ever starts with one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from decimal import Decimal
+from enum import StrEnum
+from typing import Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from schemas.events import Value
+from schemas.signals import Strategy
+from schemas.units import Money
+
+
+class Section(Value):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Universe(Section):
+    """Which instruments may be entered. Empty `instruments` = whatever the venue worker was told to stream."""
+
+    mode: str = "l1l2-top"
+    instruments: list[str] = Field(default=[], max_length=100)
+    blacklist: list[str] = []
+    max_instruments: int = Field(default=100, ge=1, le=100)
+    min_volume_24h: Money = Decimal(1_000_000)
+    min_depth: Money = Decimal(50_000)
+
+
+class Risk(Section):
+    """Units: position size in USDT = margin; notional = margin x leverage; exposure = sum of notional / equity."""
+
+    margin_share: Money = Field(default=Decimal("0.03"), ge=Decimal("0.01"), le=Decimal("0.05"))
+    margin_min: Money = Field(default=Decimal(100), gt=0)
+    margin_max: Money = Field(default=Decimal(2000), gt=0)
+    leverage: int = Field(default=3, ge=1, le=30)
+    max_loss_share: Money = Field(default=Decimal("0.01"), gt=0, le=Decimal("0.05"))
+    max_positions: int = Field(default=20, ge=1)
+    max_exposure: Money = Field(default=Decimal("2.0"), gt=0)
+    liquidation_buffer: Money = Field(default=Decimal("0.01"), ge=0)
+    maintenance_margin_rate: Money = Field(default=Decimal("0.01"), ge=0)
+    confidence_min: float = Field(default=0.60, ge=0, le=1)
+    cool_down_s: int = Field(default=120, ge=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.margin_min > self.margin_max:
+            raise ValueError(f"risk.margin_min {self.margin_min} is above risk.margin_max {self.margin_max}")
+        return self
+
+
+class Opposite(StrEnum):
+    CLOSE = "close"
+    IGNORE = "ignore"
+
+
+class Execution(Section):
+    """`entry_ttl_s` counts in venue time; the rest are wall seconds."""
+
+    order_type: str = Field(default="MARKET", pattern="^(MARKET|LIMIT)$")
+    entry_ttl_s: int = Field(default=600, ge=1)
+    recv_window_ms: int = Field(default=5000, ge=100, le=5000)
+    request_timeout_s: float = Field(default=8.0, gt=0)
+    on_opposite: Opposite = Opposite.CLOSE
+    max_slippage: Money = Field(default=Decimal("0.01"), gt=0)
+
+
+class ExitMode(StrEnum):
+    LIVE = "LIVE"
+    SHADOW = "SHADOW"
+
+
+class Rung(Section):
+    """A take-profit: `distance` from the entry price, `share` of the position."""
+
+    distance: Money = Field(gt=0)
+    share: Money = Field(gt=0, le=1)
+
+
+class Exits(Section):
+    profile: str = Field(default="STANDARD_LADDER", pattern="^STANDARD_LADDER$")
+    mode: ExitMode = ExitMode.LIVE
+    ladder: list[Rung] = [
+        Rung(distance=Decimal("0.015"), share=Decimal("0.30")),
+        Rung(distance=Decimal("0.025"), share=Decimal("0.30")),
+        Rung(distance=Decimal("0.040"), share=Decimal("0.40")),
+    ]
+    stop_distance: Money = Field(default=Decimal("0.025"), gt=0, lt=1)
+    break_even_after_rung: int = Field(default=1, ge=0)
+    break_even_margin: Money = Field(default=Decimal("0.0012"), ge=0)
+    grace_s: float = Field(default=3.0, ge=0)
+
+    @model_validator(mode="after")
+    def _ladder(self) -> Self:
+        if sum((rung.share for rung in self.ladder), Decimal(0)) > 1:
+            raise ValueError("exits.ladder sells more than the position: the shares must sum to at most 1")
+        distances = [rung.distance for rung in self.ladder]
+        if distances != sorted(set(distances)):
+            raise ValueError("exits.ladder distances must rise from rung to rung")
+        return self
+
+
+class Models(Section):
+    threshold: float = Field(default=0.70, ge=0.5, le=1)
+    strategies: list[Strategy] = [Strategy.MODEL]
+    scripted_every_bars: int = Field(default=6, ge=1)
+
+
+class Policy(Section):
+    """Defaults are the project's stated numbers."""
+
+    name: str = "default"
+    universe: Universe = Universe()
+    risk: Risk = Risk()
+    execution: Execution = Execution()
+    exits: Exits = Exits()
+    models: Models = Models()
+
+    @model_validator(mode="after")
+    def _reachable_stop(self) -> Self:
+        risk = self.risk
+        needed = self.exits.stop_distance + risk.liquidation_buffer + risk.maintenance_margin_rate
+        if risk.leverage * needed > 1:
+            raise ValueError(
+                f"risk.leverage {risk.leverage} liquidates before the stop: with exits.stop_distance "
+                f"{self.exits.stop_distance} it may be at most {int(1 / needed)}"
+            )
+        return self
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]

@@ -1,0 +1,377 @@
+"""The topic registry: every topic once, with who writes it and who reads it.
+
+From it come Faust topics, Kafka topic creation, ClickHouse tables, docs/topics.md and the wiring tests. A topic stands here only
+when a worker that the launcher starts writes it and another reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from schemas import ids
+from schemas.events import Event, InstrumentEvent
+from schemas.market import Candle, CandleHistory, Features, Marks, Tick, TradeFrame
+from schemas.operations import Audit, Command, DeadLetter, GuardianReport, Heartbeat, PolicyVersion
+from schemas.risk import Verdict
+from schemas.signals import Decision, Prediction
+from schemas.trading import (
+    AccountSnapshot,
+    Closed,
+    Entry,
+    Exit,
+    ExitDecision,
+    ExitPlan,
+    Fill,
+    Order,
+    OrderUpdate,
+    Position,
+)
+
+
+class Key(StrEnum):
+    """What a topic is keyed by, which also fixes its partition."""
+
+    INSTRUMENT = "instrument"
+    """Partition = murmur2(instrument) of 12."""
+    POSITION = "account/instrument/side"
+    """Compacted trade state; the partition is still the instrument's."""
+    PARTITION = "partition"
+    """Null key: the record speaks of its whole partition (ticks, marks)."""
+    ACCOUNT = "account"
+    NAME = "name"
+    NONE = "none"
+
+
+_GLOBAL = {Key.ACCOUNT, Key.NAME, Key.NONE}
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """`retain` None = compacted. `order_by`: how its ClickHouse table is sorted. `decision`: that table keeps the raw value too."""
+
+    name: str
+    events: tuple[type[Event], ...]
+    about: str
+    key: Key
+    retain: timedelta | None
+    order_by: tuple[str, ...]
+    produced_by: tuple[str, ...]
+    consumed_by: tuple[str, ...]
+    decision: bool = False
+
+    @property
+    def partitions(self) -> int:
+        return 1 if self.key in _GLOBAL else ids.PARTITIONS
+
+    @property
+    def compacted(self) -> bool:
+        return self.retain is None
+
+    @property
+    def table(self) -> str:
+        return self.name.replace(".", "_").replace("-", "_")
+
+    @property
+    def config(self) -> dict[str, str]:
+        """Kafka's own settings. Compaction waits, so that history has read every record before one is dropped."""
+        if self.retain is None:
+            return {"cleanup.policy": "compact", "min.compaction.lag.ms": "21600000", "segment.ms": "3600000"}
+        return {"cleanup.policy": "delete", "retention.ms": str(int(self.retain.total_seconds() * 1000))}
+
+
+_DAY = timedelta(days=1)
+_HISTORY = ("history",)
+
+MARKET_TRADES = Topic(
+    "market.trades",
+    (TradeFrame, Tick, CandleHistory),
+    "Trades in frames, ticks (watermarks), and past candles to warm up on",
+    Key.INSTRUMENT,
+    _DAY,
+    ("instrument", "at"),
+    ("market",),
+    ("features", *_HISTORY),
+)
+MARKET_MARKS = Topic(
+    "market.marks",
+    (Marks,),
+    "Mark prices of a partition once a wall second: the clock of protection",
+    Key.PARTITION,
+    _DAY,
+    ("partition", "at"),
+    ("market",),
+    ("exits", "execution", *_HISTORY),
+)
+MARKET_CANDLES = Topic(
+    "market.candles",
+    (Candle,),
+    "Closed candles 1m and 5m, built from trades",
+    Key.INSTRUMENT,
+    7 * _DAY,
+    ("instrument", "interval", "open_at"),
+    ("features",),
+    _HISTORY,
+)
+MARKET_FEATURES = Topic(
+    "market.features",
+    (Features,),
+    "Feature vector of every closed 5-minute candle",
+    Key.INSTRUMENT,
+    7 * _DAY,
+    ("instrument", "open_at"),
+    ("features",),
+    ("signals", *_HISTORY),
+)
+SIGNAL_PREDICTIONS = Topic(
+    "signal.predictions",
+    (Prediction,),
+    "What each model says of a feature vector",
+    Key.INSTRUMENT,
+    30 * _DAY,
+    ("instrument", "at"),
+    ("signals",),
+    _HISTORY,
+    decision=True,
+)
+SIGNAL_DECISIONS = Topic(
+    "signal.decisions",
+    (Decision,),
+    "What a strategy wants: LONG, SHORT or HOLD, with its reason",
+    Key.INSTRUMENT,
+    30 * _DAY,
+    ("instrument", "at"),
+    ("signals",),
+    ("risk", *_HISTORY),
+    decision=True,
+)
+RISK_VERDICTS = Topic(
+    "risk.verdicts",
+    (Verdict,),
+    "Risk's answer to a decision, with its numbers",
+    Key.INSTRUMENT,
+    90 * _DAY,
+    ("instrument", "at"),
+    ("risk",),
+    ("exits", *_HISTORY),
+    decision=True,
+)
+TRADE_ENTRIES = Topic(
+    "trade.entries",
+    (Entry,),
+    "Intents to open; each carries its stop",
+    Key.INSTRUMENT,
+    90 * _DAY,
+    ("instrument", "at"),
+    ("risk",),
+    ("execution", *_HISTORY),
+    decision=True,
+)
+TRADE_EXITS = Topic(
+    "trade.exits",
+    (Exit,),
+    "Intents that can only reduce: stops, take-profits, cancels, closes",
+    Key.INSTRUMENT,
+    90 * _DAY,
+    ("instrument", "at"),
+    ("exits",),
+    ("execution", *_HISTORY),
+    decision=True,
+)
+TRADE_ORDERS = Topic(
+    "trade.orders",
+    (Order,),
+    "The life of every order as the executor lives it, and its outbox",
+    Key.INSTRUMENT,
+    90 * _DAY,
+    ("instrument", "client_id", "at"),
+    ("execution",),
+    ("execution", "risk", "exits", *_HISTORY),
+    decision=True,
+)
+TRADE_FILLS = Topic(
+    "trade.fills",
+    (Fill,),
+    "What the exchange did: our trades",
+    Key.INSTRUMENT,
+    365 * _DAY,
+    ("instrument", "trade_id"),
+    ("account",),
+    ("account", "execution", "positions", *_HISTORY),
+    decision=True,
+)
+ACCOUNT_ORDER_UPDATES = Topic(
+    "account.order-updates",
+    (OrderUpdate,),
+    "What the exchange says of orders on the user stream, both books",
+    Key.INSTRUMENT,
+    90 * _DAY,
+    ("instrument", "client_id", "at"),
+    ("account",),
+    ("execution", *_HISTORY),
+    decision=True,
+)
+ACCOUNT_SNAPSHOTS = Topic(
+    "account.snapshots",
+    (AccountSnapshot,),
+    "Wallet, equity and positions as the exchange states them",
+    Key.ACCOUNT,
+    90 * _DAY,
+    ("account", "at"),
+    ("account",),
+    ("risk", *_HISTORY),
+)
+TRADE_POSITIONS = Topic(
+    "trade.positions",
+    (Position,),
+    "Positions: a fold of fills",
+    Key.POSITION,
+    None,
+    ("instrument", "position_id", "revision"),
+    ("positions",),
+    ("exits", "risk", *_HISTORY),
+    decision=True,
+)
+TRADE_CLOSED = Topic(
+    "trade.closed",
+    (Closed,),
+    "Round trips with profit, fees and the reason of the exit",
+    Key.INSTRUMENT,
+    365 * _DAY,
+    ("instrument", "closed_at"),
+    ("positions",),
+    ("risk", *_HISTORY),
+    decision=True,
+)
+TRADE_EXIT_PLANS = Topic(
+    "trade.exit-plans",
+    (ExitPlan,),
+    "How each position will be left, every revision",
+    Key.POSITION,
+    None,
+    ("instrument", "position_id", "revision"),
+    ("exits",),
+    _HISTORY,
+    decision=True,
+)
+TRADE_EXIT_DECISIONS = Topic(
+    "trade.exit-decisions",
+    (ExitDecision,),
+    "Every decision of exits, HOLD included",
+    Key.INSTRUMENT,
+    30 * _DAY,
+    ("instrument", "at"),
+    ("exits",),
+    _HISTORY,
+    decision=True,
+)
+CONTROL_COMMANDS = Topic(
+    "control.commands",
+    (Command,),
+    "Wishes of people, by the command line",
+    Key.NONE,
+    365 * _DAY,
+    ("at",),
+    ("cli",),
+    ("control", "exits", *_HISTORY),
+    decision=True,
+)
+CONTROL_AUDIT = Topic(
+    "control.audit",
+    (Audit,),
+    "What became of each command",
+    Key.NONE,
+    365 * _DAY,
+    ("at",),
+    ("control",),
+    _HISTORY,
+    decision=True,
+)
+POLICY_VERSIONS = Topic(
+    "policy.versions",
+    (PolicyVersion,),
+    "The policy after every change",
+    Key.NAME,
+    None,
+    ("version",),
+    ("control",),
+    ("signals", "risk", "execution", "exits", *_HISTORY),
+    decision=True,
+)
+GUARDIAN_REPORTS = Topic(
+    "guardian.reports",
+    (GuardianReport,),
+    "What the guardian saw and did",
+    Key.INSTRUMENT,
+    90 * _DAY,
+    ("instrument", "at"),
+    ("guardian",),
+    _HISTORY,
+    decision=True,
+)
+HEALTH_HEARTBEATS = Topic(
+    "health.heartbeats",
+    (Heartbeat,),
+    "Each worker every few wall seconds",
+    Key.NAME,
+    2 * _DAY,
+    ("worker", "at"),
+    ("*",),
+    _HISTORY,
+)
+DEAD_LETTERS = Topic(
+    "dead.letters",
+    (DeadLetter,),
+    "Messages that a stage could not take, with the reason",
+    Key.NONE,
+    30 * _DAY,
+    ("topic", "at"),
+    ("*",),
+    _HISTORY,
+)
+
+ALL: tuple[Topic, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Topic))
+BY_NAME: Mapping[str, Topic] = {topic.name: topic for topic in ALL}
+BY_TYPE: Mapping[str, Topic] = {event.type_name(): topic for topic in ALL for event in topic.events}
+
+WORKERS = (
+    "market",
+    "features",
+    "signals",
+    "risk",
+    "execution",
+    "account",
+    "positions",
+    "exits",
+    "control",
+    "guardian",
+    "history",
+)
+"""Every worker that the launcher starts, in drain order: what feeds comes before what is fed."""
+
+
+def position_key(account: str, instrument: str, side: str) -> str:
+    return f"{account}/{instrument}/{side}"
+
+
+def route(event: Event) -> tuple[Topic, bytes | None, int]:
+    """Topic, key and partition of an event. Raises KeyError for an event that no topic carries."""
+    topic = BY_TYPE[event.type]
+    if isinstance(event, Tick | Marks):
+        return topic, None, event.partition
+    match topic.key:
+        case Key.INSTRUMENT:
+            assert isinstance(event, InstrumentEvent)
+            return topic, event.instrument.encode(), ids.partition_of(event.instrument)
+        case Key.POSITION:
+            assert isinstance(event, Position | ExitPlan)
+            key = position_key(event.account, event.instrument, event.side)
+            return topic, key.encode(), ids.partition_of(event.instrument)
+        case Key.ACCOUNT:
+            return topic, str(getattr(event, "account", "")).encode(), 0
+        case Key.NAME:
+            return topic, (event.member if isinstance(event, Heartbeat) else "policy").encode(), 0
+        case _:
+            return topic, None, 0
