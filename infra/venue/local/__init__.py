@@ -1,0 +1,1 @@
+"""The local exchange: a Binance that fits on loopback."""

@@ -1,0 +1,1 @@
+"""Market sources: what drives the local exchange."""
