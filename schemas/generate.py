@@ -27,7 +27,6 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
-
 '''
 
 
@@ -66,7 +65,7 @@ def _struct(model: type[BaseModel]) -> str:
 
 
 def source() -> str:
-    return HEADER + "\n\n\n".join(["", *(_struct(model) for model in HOT)]).lstrip("\n") + "\n"
+    return HEADER + "\n\n" + "\n\n\n".join(_struct(model) for model in HOT) + "\n"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+
 class TradeFrame(msgspec.Struct, frozen=True, gc=False):
     event_id: str
     type: Literal["market.trade-frame"]
