@@ -146,17 +146,18 @@ def _symbol(
     )
 
 
-# BTC, ETH, XRP, ADA and BNB as recorded from exchangeInfo; SOL, DOGE and AVAX: tick and step as seen in their recorded candles.
+# BTC, ETH, XRP, ADA and BNB as recorded from exchangeInfo; SOL, DOGE and AVAX from an older recording,
+# with the tick and step that their recorded candles show.
 SYMBOLS: Final[dict[str, Symbol]] = {
     s.name: s
     for s in (
         _symbol("BTC", "0.10", "0.001", "1000", "120", "100", 2, 3, "96000.0"),
         _symbol("ETH", "0.01", "0.001", "10000", "2000", "20", 2, 3, "3300.00"),
-        _symbol("SOL", "0.0100", "0.01", "1000000", "5000", "5", 4, 2, "146.00"),
+        _symbol("SOL", "0.0100", "0.01", "10000000", "20000", "5", 4, 2, "146.00"),
         _symbol("XRP", "0.0001", "0.1", "10000000", "2000000", "5", 4, 1, "2.1000"),
         _symbol("ADA", "0.00010", "1", "6000000", "1300000", "5", 5, 0, "0.4100"),
-        _symbol("DOGE", "0.000010", "1", "50000000", "30000000", "5", 6, 0, "0.14700"),
-        _symbol("AVAX", "0.0010", "1", "2000000", "1000000", "5", 4, 0, "14.600"),
+        _symbol("DOGE", "0.000010", "1", "10000000", "5000000", "5", 6, 0, "0.14700"),
+        _symbol("AVAX", "0.0010", "1", "10000000", "25000", "5", 4, 0, "14.600"),
         _symbol("BNB", "0.010", "0.01", "100000", "2000", "5", 3, 2, "930.00"),
     )
 }
