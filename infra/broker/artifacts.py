@@ -62,7 +62,7 @@ def parse_lock(text: str) -> tuple[Pin, ...]:
         digest = sha256.strip()
         if len(parts) != 3 or not all(parts) or len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
             raise ValueError(f"{LOCK_FILE} line {number}: expected `group:artifact:version sha256`, found {raw!r}")
-        pin = Pin(*parts, sha256=digest)
+        pin = Pin(parts[0], parts[1], parts[2], digest)
         if pin.filename in pins:
             raise ValueError(f"{LOCK_FILE} line {number}: {pin.filename} is named twice")
         pins[pin.filename] = pin
@@ -80,9 +80,7 @@ def locked_kafka_version() -> str:
     return next(pin.version for pin in locked_pins() if pin.group == "org.apache.kafka" and "_2." in pin.artifact)
 
 
-def ensure_jars(
-    pins: Iterable[Pin] | None = None, folder: Path | None = None, maven_url: str | None = None
-) -> list[Path]:
+def ensure_jars(pins: Iterable[Pin] | None = None, folder: Path | None = None, maven_url: str | None = None) -> list[Path]:
     """Paths of all jars, each with the pinned checksum; what is missing or damaged is fetched.
 
     Needs no network when the cache is whole. Several processes may do this at once: files appear atomically.

@@ -42,7 +42,7 @@ def resolve(repo_cache: Path) -> list[Pin]:
             if key not in pins:
                 jar = dependency.artifact.resolve()
                 sha256 = hashlib.sha256(jar.read_bytes()).hexdigest()
-                pins[key] = Pin(*key, version=dependency.version, sha256=sha256)
+                pins[key] = Pin(*key, dependency.version, sha256)
     return [pins[key] for key in sorted(pins)]
 
 

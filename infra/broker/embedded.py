@@ -1,0 +1,246 @@
+"""A real Apache Kafka as a child process: one node (KRaft), loopback only, small memory, data kept between runs.
+
+    kafka = EmbeddedKafka(run_dir() / "kafka")
+    kafka.start()
+    kafka.wait_ready()
+    ...
+    kafka.stop()
+
+Crash-only: after `kill -9` the same data directory starts again. The broker dies with the process that started it.
+Ready means that an admin call was answered; an open port does not mean that.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import subprocess
+import time
+import uuid
+from base64 import urlsafe_b64encode
+from pathlib import Path
+
+from infra import children
+from infra.broker.admin import answers
+from infra.broker.artifacts import ensure_jars, locked_kafka_version
+from infra.broker.config import LOG4J2, server_properties
+from infra.broker.java import find_java
+from infra.errors import UserError
+from infra.ports import is_taken
+
+HOST = "127.0.0.1"
+LOCK_PATIENCE_S = 5.0
+STARTED = "Kafka Server started"
+# what the broker's log says -> what a person should know
+_KNOWN_ENDS = (
+    ("No space left on device", "no space is left for {data}", "free space there, or set QT_RUN_DIR to another disk"),
+    ("Address already in use", "port {port} or {controller_port} is in use", "stop what listens there, or choose ports"),
+    ("OutOfMemoryError", "its heap of {heap_mb} MB was not enough", "give the broker a larger heap"),
+    ("Failed to acquire lock", "another broker uses {data}", "stop that broker"),
+)
+
+
+class EmbeddedKafka:
+    """One broker. `data_dir` holds everything that must survive, `log_dir` what a person reads when it does not start.
+
+    `start()` returns at once after the process is started (the first time, after formatting: 1-2 s more; the very
+    first time after a download); `wait_ready()` blocks until it answers. `poll()` is None while it runs. Not thread-safe.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        port: int = 19092,
+        controller_port: int = 19093,
+        log_dir: Path | None = None,
+        heap_min_mb: int = 64,
+        heap_max_mb: int = 384,
+        fresh: bool = False,
+    ) -> None:
+        self.data_dir = Path(data_dir).resolve()
+        self.port = port
+        self.controller_port = controller_port
+        self.log_dir = Path(log_dir).resolve() if log_dir else self.data_dir / "logs"
+        self.heap_min_mb = heap_min_mb
+        self.heap_max_mb = heap_max_mb
+        self.fresh = fresh
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        return f"{HOST}:{self.port}"
+
+    @property
+    def version(self) -> str:
+        return locked_kafka_version()
+
+    @property
+    def pid(self) -> int | None:
+        return self.process.pid if self.process and self.process.poll() is None else None
+
+    @property
+    def log_file(self) -> Path:
+        return self.log_dir / "kafka.log"
+
+    def start(self) -> None:
+        """Starts the process. UserError: a port or the data directory is in use, no Java, no jars, no disk."""
+        if self.pid is not None:
+            return
+        java = find_java()
+        class_path = os.pathsep.join(map(str, ensure_jars()))
+        self._wait_for_data_dir()
+        for port in (self.port, self.controller_port):
+            if is_taken(port):
+                raise UserError(
+                    "Kafka cannot start",
+                    f"port {port} on {HOST} is in use",
+                    "stop what listens there (`ss -ltnp` names it), or choose other ports, "
+                    "or set QT_KAFKA_BOOTSTRAP to use a Kafka that runs already",
+                )
+        try:
+            if self.fresh:
+                shutil.rmtree(self.data_dir, ignore_errors=True)
+                self.fresh = False  # a restart of this object keeps what it has written
+            self._write_files()
+            command = [str(java.path), *self._jvm_options(), "-cp", class_path]
+            if not self._formatted.exists():
+                self._format(command)
+            with self._out.open("wb") as out:
+                self.process = children.spawn([*command, "kafka.Kafka", str(self._properties)], stdout=out)
+        except OSError as error:
+            raise self._disk_error(error) from error
+
+    def wait_ready(self, timeout_s: float = 60.0) -> None:
+        """Blocks until an admin call is answered. UserError with the reason if the broker ends or takes too long."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if self.poll() is not None:
+                raise self._ended(f"it ended with code {self.poll()}")
+            # the log's word first: a client that comes too early only backs off, and the open port says too little
+            if STARTED in _tail(self._out) and answers(self.bootstrap, min(5.0, deadline - time.monotonic())):
+                return
+            time.sleep(0.05)
+        self.stop(timeout_s=2)
+        raise self._ended(f"it did not answer within {timeout_s:.0f} s")
+
+    def poll(self) -> int | None:
+        """None while the process runs, else its exit code (negative: the signal). -1 if it was never started."""
+        return self.process.poll() if self.process else -1
+
+    def stop(self, timeout_s: float = 8.0) -> bool:
+        """Clean stop by SIGTERM; SIGKILL after `timeout_s`. True if it was clean. Safe to call twice."""
+        return children.stop(self.process, timeout_s) if self.process else True
+
+    def kill(self) -> None:
+        """`kill -9`, as the tests do it."""
+        if self.process:
+            children.kill(self.process)
+
+    # -- files
+
+    @property
+    def _kafka_dir(self) -> Path:
+        return self.data_dir / "topics"
+
+    @property
+    def _formatted(self) -> Path:
+        return self.data_dir / "formatted"
+
+    @property
+    def _out(self) -> Path:
+        return self.log_dir / "kafka.out"
+
+    @property
+    def _properties(self) -> Path:
+        return self.data_dir / "server.properties"
+
+    def _write_files(self) -> None:
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.log_dir.mkdir(parents=True, exist_ok=True)
+        self._properties.write_text(server_properties(HOST, self.port, self.controller_port, self._kafka_dir))
+        (self.data_dir / "log4j2.properties").write_text(LOG4J2.replace("@FILE@", str(self.log_file)))
+
+    def _format(self, command: list[str]) -> None:
+        """Gives the data directory its cluster id. Half a formatting (we were killed) is thrown away: it holds nothing."""
+        shutil.rmtree(self._kafka_dir, ignore_errors=True)
+        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if cluster_id.startswith("-"):
+            cluster_id = "A" + cluster_id[1:]  # would read as an option
+        tool = [*command, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self._properties)]
+        with (self.log_dir / "format.out").open("w+b") as out:
+            formatter = children.spawn(tool, stdout=out)
+            if formatter.wait() != 0:
+                out.seek(0)
+                raise self._ended("formatting failed", out.read().decode(errors="replace"))
+        self._formatted.write_text(f"{cluster_id} {self.version}\n")
+
+    def _wait_for_data_dir(self) -> None:
+        """Kafka holds a file lock while it lives; a predecessor that is just dying gets a few seconds."""
+        deadline = time.monotonic() + LOCK_PATIENCE_S
+        while self._data_dir_is_locked():
+            if time.monotonic() > deadline:
+                raise UserError(
+                    "Kafka cannot start",
+                    f"another broker uses {self.data_dir}",
+                    "stop it (is another `quantum up` running?), or set QT_RUN_DIR to another folder",
+                )
+            time.sleep(0.1)
+
+    def _data_dir_is_locked(self) -> bool:
+        try:
+            with (self._kafka_dir / ".lock").open("r+b") as file:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                return True
+            raise self._disk_error(error) from error
+        return False
+
+    def _jvm_options(self) -> list[str]:
+        return [
+            f"-Xms{self.heap_min_mb}m",
+            f"-Xmx{self.heap_max_mb}m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-XX:+ExitOnOutOfMemoryError",
+            "-Xshare:auto",
+            "-Djava.awt.headless=true",
+            f"-Dlog4j2.configurationFile={self.data_dir / 'log4j2.properties'}",
+        ]
+
+    # -- errors
+
+    def _ended(self, why: str, told: str | None = None) -> UserError:
+        told = told if told is not None else _tail(self._out) + _tail(self.log_file)
+        facts = {
+            "data": self.data_dir,
+            "port": self.port,
+            "controller_port": self.controller_port,
+            "heap_mb": self.heap_max_mb,
+        }
+        for sign, meaning, do in _KNOWN_ENDS:
+            if sign in told:
+                return UserError("Kafka did not start", meaning.format(**facts), do.format(**facts))
+        last = next((line for line in reversed(told.splitlines()) if "ERROR" in line or "Exception" in line), "")
+        return UserError("Kafka did not start", f"{why}. {last}".strip(), f"read {self.log_dir}; --fresh starts anew")
+
+    def _disk_error(self, error: OSError) -> UserError:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return UserError(
+            "Kafka cannot start",
+            f"{error.strerror or error}: {error.filename or self.data_dir}",
+            "free space there, or set QT_RUN_DIR to another disk" if full else "set QT_RUN_DIR to a writable folder",
+        )
+
+
+def _tail(path: Path, size: int = 20_000) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - size))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
