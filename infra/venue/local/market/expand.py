@@ -148,7 +148,7 @@ def _prices(candle: Candle5m, points: Ints, n: int, rng: np.random.Generator) ->
     index = np.arange(n)
     bridge = walk - np.interp(index, at, walk[at])
     raw = np.interp(index, at, points) + bridge * ((candle.high - candle.low) * NOISE / np.sqrt(n))
-    price = np.clip(np.rint(raw).astype(np.int64), candle.low, candle.high)
+    price: Ints = np.clip(np.rint(raw).astype(np.int64), candle.low, candle.high)
     lead = price[: int(at[1])]  # while the first extreme is ahead, the other one stays out of reach
     if candle.close >= candle.open > candle.low:
         np.minimum(lead, candle.open + (candle.high - candle.open) // 2, out=lead)
