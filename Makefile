@@ -1,0 +1,52 @@
+# Each target makes what it needs: .venv from the lock, downloads into a cache outside the checkout. No questions.
+.DEFAULT_GOAL := help
+.PHONY: help run test test-fast check format lock clean
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(BIN)/uv
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@echo
+	@echo 'make run ARGS="--for 180 --fresh --report r.json"    see: .venv/bin/quantum up --help'
+
+.venv/bootstrap.stamp: lock/bootstrap.lock
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ..."'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r lock/bootstrap.lock
+	@touch $@
+
+.venv/run.stamp: .venv/bootstrap.stamp lock/run.lock pyproject.toml
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r lock/run.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/dev.stamp: .venv/run.stamp lock/dev.lock
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r lock/dev.lock
+	@touch $@
+
+run: .venv/run.stamp ## the whole street: broker, ClickHouse, exchange, workers; Ctrl-C drains and stops (ARGS="...")
+	@$(BIN)/quantum up $(ARGS)
+
+test: .venv/dev.stamp ## all tests, broker and whole-stack ones too
+	$(BIN)/python -m pytest -m "not full" $(ARGS)
+
+test-fast: .venv/dev.stamp ## unit and property tests only
+	$(BIN)/python -m pytest tests/unit tests/property $(ARGS)
+
+check: .venv/dev.stamp ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/dev.stamp ## rewrite files as `make check` wants them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: .venv/bootstrap.stamp ## pin again what pyproject.toml asks for
+	$(UV) pip compile -q --generate-hashes --no-header --no-annotate --python-version 3.11 lock/bootstrap.in -o lock/bootstrap.lock
+	$(UV) pip compile -q --generate-hashes --no-header --no-annotate --python-version 3.11 --extra embedded pyproject.toml -o lock/run.lock
+	$(UV) pip compile -q --generate-hashes --no-header --no-annotate --python-version 3.11 --extra embedded --extra train --extra dev pyproject.toml -c lock/run.lock -o lock/dev.lock
+
+clean: ## remove .venv and the run directory
+	rm -rf .venv var

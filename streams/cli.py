@@ -1,0 +1,278 @@
+"""`quantum`: the one command. Everything heavy is imported inside the command that needs it, so that --help is instant.
+
+Exit codes: 0 done; 1 a bug (with a traceback in the log); 2 a mistake that the message explains (what, why, do);
+3 the run's report or a check does not add up.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infra.errors import UserError
+
+if TYPE_CHECKING:
+    from infra.settings import Settings
+
+MISTAKE = 2
+DOES_NOT_ADD_UP = 3
+
+app = typer.Typer(
+    name="quantum",
+    help="AI crypto trading as a street of Kafka topics: market, features, signals, risk, orders, exits, history.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+)
+policy_app = typer.Typer(help="The one versioned policy: every number that decides.", rich_markup_mode=None, no_args_is_help=True)
+config_app = typer.Typer(help="Settings: where things are.", rich_markup_mode=None, no_args_is_help=True)
+train_app = typer.Typer(help="Train models (needs the extra `train`).", rich_markup_mode=None, no_args_is_help=True)
+bench_app = typer.Typer(
+    help="Measure. Each bench starts its own stack on free ports and stops it.", rich_markup_mode=None, no_args_is_help=True
+)
+app.add_typer(policy_app, name="policy")
+app.add_typer(config_app, name="config")
+app.add_typer(train_app, name="train")
+app.add_typer(bench_app, name="bench")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+
+
+def settings(**overrides: Any) -> Settings:
+    from infra.settings import load
+
+    return load(**overrides)
+
+
+def show(found: Any, as_json: bool, lines: list[str]) -> None:
+    if as_json:
+        print(json.dumps(found, default=str, indent=None))
+    else:
+        print("\n".join(lines))
+
+
+@app.command()
+def up(
+    for_s: Annotated[
+        float | None, typer.Option("--for", help="Stop after so many wall seconds; without it run until Ctrl-C.")
+    ] = None,
+    market: Annotated[str | None, typer.Option(help="synthetic | ticks:PATH | candles:PATH")] = None,
+    speed: Annotated[float | None, typer.Option(help="Market seconds per wall second; 300 = a 5-minute candle a second.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the synthetic market.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Wipe the run directory first.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Write the run's report here when it is drained.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="JSON file of the first policy of a fresh log.")] = None,
+    free_ports: Annotated[bool, typer.Option("--free-ports", help="Any free ports instead of the usual ones.")] = False,
+    without: Annotated[str, typer.Option(hidden=True, help="Leave these workers out, to see what notices.")] = "",
+) -> None:
+    """Start broker, ClickHouse, exchange and all workers; drain and stop them together."""
+    from streams.up import Options, run
+
+    overrides: dict[str, Any] = {"market": market, "speed": speed, "seed": seed, "policy_file": policy}
+    if free_ports:
+        overrides |= any_ports()
+    chosen = settings(**overrides)
+    if not run(chosen, Options(for_s=for_s, fresh=fresh, report=report, without=frozenset(filter(None, without.split(","))))):
+        raise typer.Exit(DOES_NOT_ADD_UP)
+
+
+def any_ports() -> dict[str, int]:
+    from infra.ports import free_ports
+
+    names = ("kafka_port", "kafka_controller_port", "clickhouse_port", "exchange_port", "exchange_control_port")
+    return dict(zip(names, free_ports(len(names)), strict=True)) | {"probe_port": 0}
+
+
+@app.command()
+def worker(name: Annotated[str, typer.Argument(help="One of the workers that `quantum up` starts.")]) -> None:
+    """Run one worker in this process, as a container does."""
+    from streams.worker import run_worker
+
+    run_worker(name, settings())
+
+
+@app.command()
+def topics(as_json: Json = False, markdown: Annotated[bool, typer.Option("--markdown", help="The docs page.")] = False) -> None:
+    """The topics: what is on them, who writes, who reads."""
+    from streams.pages import topics_page, topics_rows
+
+    if markdown:
+        print(topics_page(), end="")
+        return
+    rows = topics_rows()
+    show(
+        {"topics": rows},
+        as_json,
+        [f"{row['name']:<24} {row['partitions']:>2}  {row['produced_by']:<10} -> {row['consumed_by']}" for row in rows],
+    )
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """What runs, how far it is, and whether every position is protected."""
+    from streams.status import look, table
+
+    seen = look(settings())
+    show(seen, as_json, table(seen))
+
+
+@app.command()
+def positions(as_json: Json = False) -> None:
+    """Open positions with their protection, from the log by SQL."""
+    from streams.status import open_positions
+
+    rows = open_positions(settings())
+    lines = [
+        f"{row['instrument']:<24} {row['side']:<5} {row['quantity']:>14} @ {row['entry_price']:<12} stop {row['stop_price']}"
+        for row in rows
+    ]
+    show({"positions": rows}, as_json, lines or ["no open position"])
+
+
+@app.command()
+def sql(query: str, as_json: Json = False) -> None:
+    """One ClickHouse query over the history."""
+    from streams.queries import ask
+
+    columns, rows = ask(settings(), query)
+    show(
+        {"columns": columns, "rows": rows}, as_json, ["\t".join(columns), *("\t".join(str(value) for value in row) for row in rows)]
+    )
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check settings, Kafka, ClickHouse, the exchange and the model; names what is wrong and what to do."""
+    from streams.doctor import examine
+
+    checks = examine(settings())
+    show(
+        {"ok": all(check["ok"] for check in checks), "checks": checks},
+        as_json,
+        [line for check in checks for line in _check_lines(check)],
+    )
+    if not all(check["ok"] for check in checks):
+        raise typer.Exit(DOES_NOT_ADD_UP)
+
+
+def _check_lines(check: dict[str, Any]) -> list[str]:
+    if check["ok"]:
+        return [f"ok   {check['name']}: {check['detail']}"]
+    return [f"FAIL {check['name']}: {check['detail']}", f"     why: {check['why']}", f"     do:  {check['do']}"]
+
+
+@policy_app.command("show")
+def policy_show(as_json: Json = False) -> None:
+    """The policy in force and its version."""
+    from streams.commands import current_policy
+
+    version, policy = current_policy(settings())
+    dumped = policy.model_dump(mode="json")
+    show({"version": version, "policy": dumped}, as_json, [f"version {version}", json.dumps(dumped, indent=2)])
+
+
+@policy_app.command("set")
+def policy_set(
+    assignments: Annotated[list[str], typer.Argument(help="section.field=value, as in risk.leverage=2")],
+    reason: Annotated[str, typer.Option(help="Why; stands in the audit.")] = "",
+    expect: Annotated[int | None, typer.Option(help="Refuse when the version in force is another one.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Change the policy: all assignments together or none."""
+    from streams.commands import set_policy
+
+    done = set_policy(settings(), assignments, reason, expect)
+    show(done, as_json, [done["detail"]])
+    if not done["accepted"]:
+        raise typer.Exit(MISTAKE)
+
+
+@policy_app.command("history")
+def policy_history(as_json: Json = False) -> None:
+    """Every version with what changed, who changed it and why."""
+    from streams.commands import policy_versions
+
+    rows = policy_versions(settings())
+    show(
+        {"versions": rows},
+        as_json,
+        [f"{row['version']:>4} {row['at']} {row['actor']}: {', '.join(row['changed'])} {row['reason']}" for row in rows],
+    )
+
+
+@config_app.command("show")
+def config_show(
+    origin: Annotated[bool, typer.Option("--origin", help="Where each value comes from.")] = False, as_json: Json = False
+) -> None:
+    """All settings; secrets are masked."""
+    from infra.settings import origins
+
+    chosen, found = settings(), origins()
+    values = {
+        name: {"value": str(getattr(chosen, name)), **({"origin": found[name]} if origin else {})}
+        for name in type(chosen).model_fields
+    }
+    show(values, as_json, [f"{name:<22} {row['value']:<40} {row.get('origin', '')}".rstrip() for name, row in values.items()])
+
+
+@train_app.command("seed")
+def train_seed(
+    out: Annotated[Path | None, typer.Option(help="Directory to write; default: the committed place.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Train again and compare the hash with the committed one.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train the seed model on the synthetic market's history; the same code gives the same hash."""
+    from streams.training import train_seed as train
+
+    manifest = train(out, check=check)
+    show(manifest, as_json, [f"{key}: {value}" for key, value in manifest.items() if not isinstance(value, list | dict)])
+
+
+@bench_app.command("frames")
+def bench_frames(as_json: Json = False) -> None:
+    """Trades a second through the real features path, beside single messages and a bare loop."""
+    from streams.bench.frames import run
+
+    found = run()
+    show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
+
+
+@bench_app.command("latency")
+def bench_latency(as_json: Json = False, n: Annotated[int, typer.Option(help="Pairs to measure at least.")] = 1000) -> None:
+    """Mark to exit decision, and tick to candle, on the whole running stack."""
+    from streams.bench.latency import run
+
+    found = run(n)
+    show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
+
+
+@bench_app.command("state")
+def bench_state(
+    disturbances: Annotated[int, typer.Option(help="kill -9, freezes, joins and leaves.")] = 30,
+    seed: int = 1,
+    as_json: Json = False,
+) -> None:
+    """The state store under disturbance: every count must equal the source."""
+    from streams.bench.state import run
+
+    found = run(disturbances=disturbances, seed=seed)
+    show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
+    if not found["equal"]:
+        raise typer.Exit(DOES_NOT_ADD_UP)
+
+
+def main() -> None:
+    try:
+        app()
+    except UserError as e:
+        print(e, file=sys.stderr)
+        raise SystemExit(MISTAKE) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""`quantum doctor`: one check a dependency, each with what, why and what to do."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+from infra.broker.admin import offsets, ping
+from infra.errors import UserError
+from infra.settings import Settings
+from schemas import topics
+from streams.queries import rows_of
+
+CLOCK_SKEW_S = 1.0
+
+
+def examine(settings: Settings) -> list[dict[str, Any]]:
+    """Every check runs, whatever the others say."""
+    checks: list[tuple[str, Callable[[Settings], str]]] = [
+        ("kafka", kafka),
+        ("topics", declared_topics),
+        ("clickhouse", clickhouse),
+        ("exchange", exchange),
+        ("model", model),
+    ]
+    return [_run(name, check, settings) for name, check in checks]
+
+
+def _run(name: str, check: Callable[[Settings], str], settings: Settings) -> dict[str, Any]:
+    began = time.monotonic()
+    try:
+        found: dict[str, Any] = {"name": name, "ok": True, "detail": check(settings)}
+    except UserError as e:
+        found = {"name": name, "ok": False, "detail": e.what, "why": e.why, "do": e.do}
+    return found | {"ms": round((time.monotonic() - began) * 1000, 1)}
+
+
+def kafka(settings: Settings) -> str:
+    return f"{settings.bootstrap} answers, version {ping(settings.bootstrap, 3.0).version}"
+
+
+def declared_topics(settings: Settings) -> str:
+    ping(settings.bootstrap, 3.0)
+    offsets(settings.bootstrap, [topic.name for topic in topics.ALL])
+    return f"all {len(topics.ALL)} are there"
+
+
+def clickhouse(settings: Settings) -> str:
+    tables = {row["name"] for row in rows_of(settings, "SELECT name FROM system.tables WHERE database = currentDatabase()")}
+    missing = [topic.table for topic in topics.ALL if topic.table not in tables]
+    if missing:
+        raise UserError(
+            f"ClickHouse at {settings.clickhouse} lacks tables",
+            ", ".join(missing),
+            "start the stack once (`make run`): it applies the migrations",
+        )
+    return f"{settings.clickhouse} answers, all tables are there"
+
+
+def exchange(settings: Settings) -> str:
+    url = f"{settings.exchange_url}/fapi/v1/time"
+    try:
+        before = time.time()
+        with urllib.request.urlopen(url, timeout=3.0) as answer:
+            server = json.loads(answer.read())["serverTime"] / 1000
+        skew = server - (before + time.time()) / 2
+    except (OSError, ValueError, KeyError) as e:
+        raise UserError(
+            f"the exchange at {settings.exchange_url} does not answer",
+            str(e),
+            "start the stack (`make run`) or set QT_EXCHANGE_PORT to where it listens",
+        ) from e
+    if abs(skew) > CLOCK_SKEW_S:
+        raise UserError(
+            f"the clock differs from the exchange's by {skew:.1f} s",
+            "orders are signed with the time and refused when it is off",
+            "synchronise this machine's clock",
+        )
+    return f"{settings.exchange_url} answers, clock within {abs(skew) * 1000:.0f} ms"
+
+
+def model(settings: Settings) -> str:
+    from infra.onnx import ModelUnavailable, load_model, seed_dir
+    from processors.features.catalogue import feature_hash
+
+    where = settings.model_dir or seed_dir()
+    try:
+        found = load_model(where, feature_hash())
+    except ModelUnavailable as e:
+        raise UserError(
+            f"no model at {where}", str(e), "entries of the strategy `model` are off until it loads: correct QT_MODEL_DIR"
+        ) from e
+    return f"{found.version} loads and gives its golden outputs"

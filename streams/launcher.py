@@ -1,0 +1,404 @@
+"""The embedded stack as one thing: broker, ClickHouse, exchange and every worker; started in order, restarted, drained.
+
+    stack = Stack(settings, fresh=True)
+    with stack:                 # start ... stop, also on an exception
+        stack.start()
+        stack.watch(until)      # restarts what dies
+        stack.drain()           # market first, then what it feeds; ends with everything in ClickHouse
+        report.make(stack)
+
+Crash-only: a worker that dies is started again with back-off and recovers by itself. Nothing outlives this process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from infra import children
+from infra.broker.admin import TopicSpec, ensure_topics
+from infra.broker.embedded import EmbeddedKafka
+from infra.clickhouse.embedded import EmbeddedClickHouse
+from infra.clickhouse.migrate import migrate
+from infra.errors import UserError
+from infra.ports import free_ports, is_taken
+from infra.settings import Settings
+from schemas import topics
+from streams.lag import lags
+from streams.worker import state_topics
+
+BACK_OFF_S = (0.3, 1.0, 2.0, 5.0, 10.0)
+STEADY_S = 30.0
+"""A child that lived this long starts its back-off anew."""
+POLL_S = 0.1
+DRAIN_S = 25.0
+STOP_S = 5.0
+
+
+class Server(Protocol):
+    """What the broker, ClickHouse and a plain process have in common."""
+
+    def start(self) -> None: ...
+    def wait_ready(self, timeout_s: float = 60.0) -> None: ...
+    def poll(self) -> int | None: ...
+    def stop(self, timeout_s: float = STOP_S) -> bool: ...
+
+
+@dataclass
+class Process:
+    """A child of our own code: a worker or the exchange. Logs are JSON lines in `log`."""
+
+    name: str
+    argv: list[str]
+    env: dict[str, str]
+    log: Path
+    ready_url: str
+    popen: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as out:
+            self.popen = children.spawn(self.argv, stdout=out, stderr=subprocess.STDOUT, env=self.env)
+
+    def poll(self) -> int | None:
+        return self.popen.poll() if self.popen else -1
+
+    @property
+    def pid(self) -> int | None:
+        return self.popen.pid if self.popen and self.popen.poll() is None else None
+
+    def ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(self.ready_url, timeout=1.0) as answer:
+                return bool(answer.status == 200)
+        except (OSError, urllib.error.URLError):
+            return False
+
+    def wait_ready(self, timeout_s: float = 60.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not self.ready():
+            if self.poll() is not None:
+                raise self.failed(f"it ended with code {self.poll()}")
+            if time.monotonic() > deadline:
+                raise self.failed(f"it was not ready after {timeout_s:.0f} s")
+            time.sleep(0.05)
+
+    def failed(self, why: str) -> UserError:
+        return UserError(f"{self.name} did not start", f"{why}. {last_words(self.log)}".strip(), f"read {self.log}")
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.pid is not None:
+            os.kill(self.pid, number)
+
+    def stop(self, timeout_s: float = STOP_S) -> bool:
+        return children.stop(self.popen, timeout_s) if self.popen else True
+
+
+@dataclass
+class Watched:
+    """A server under supervision: when it died, how often, when it may start again."""
+
+    name: str
+    server: Server
+    restarts: int = 0
+    died_at: float | None = None
+    started_at: float = 0.0
+    ended_with: int | None = None
+    strikes: int = 0
+
+    def start(self) -> None:
+        self.server.start()
+        self.started_at = time.monotonic()
+
+    def tend(self) -> str | None:
+        """Starts a dead server again when its back-off is over. Says what happened, once."""
+        now = time.monotonic()
+        if self.died_at is None:
+            code = self.server.poll()
+            if code is None:
+                return None
+            self.died_at, self.ended_with = now, code
+            if now - self.started_at > STEADY_S:
+                self.strikes = 0
+            return f"{self.name} ended with code {code}, starting it again"
+        if now - self.died_at < BACK_OFF_S[min(self.strikes, len(BACK_OFF_S) - 1)]:
+            return None
+        self.restarts, self.strikes, self.died_at = self.restarts + 1, self.strikes + 1, None
+        try:
+            self.start()
+        except UserError as e:
+            self.died_at = now
+            return f"{self.name} could not start: {e.why}"
+        return None
+
+
+@dataclass
+class Stack:
+    """Everything that `quantum up` runs. `without`: stages that are left out, to see what notices (tests only)."""
+
+    settings: Settings
+    fresh: bool = False
+    without: frozenset[str] = frozenset()
+    say: Callable[[str], None] = lambda line: None
+    watched: dict[str, Watched] = field(default_factory=dict)
+    began: float = field(default_factory=time.time)
+    peak_rss_mb: float = 0.0
+    drained: bool = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    # -- start
+
+    def start(self) -> None:
+        """Returns when every worker is ready. Raises UserError: a port in use, no disk, a download missing, no answer."""
+        self._prepare_run_dir()
+        self._check_ports()
+        servers: list[Watched] = []
+        if not self.settings.kafka_bootstrap:
+            servers.append(self._watch("kafka", self._kafka()))
+        if not self.settings.clickhouse_url:
+            servers.append(self._watch("clickhouse", self._clickhouse()))
+        servers.append(self._watch("exchange", self._exchange()))
+        for watched in servers:
+            self.say(f"starting {watched.name}")
+            watched.start()
+        for watched in servers:
+            watched.server.wait_ready()
+        ensure_topics(self.settings.bootstrap, all_topics())
+        migrate(self.settings.clickhouse, self.settings.clickhouse_database)
+        self.say(f"{len(topics.ALL)} topics and their tables are there; starting the workers")
+        for name in topics.WORKERS:
+            if name not in self.without:
+                self._watch(name, self._worker(name)).start()
+        self._wait_for_workers()
+
+    def _wait_for_workers(self, timeout_s: float = 90.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        waiting = {watched.name: watched.server for watched in self.workers()}
+        while waiting:
+            for name, server in list(waiting.items()):
+                assert isinstance(server, Process)
+                if server.ready():
+                    self.say(f"{name} is ready")
+                    del waiting[name]
+            self.tend()
+            if time.monotonic() > deadline:
+                name, server = next(iter(waiting.items()))
+                assert isinstance(server, Process)
+                raise server.failed(f"it was not ready after {timeout_s:.0f} s")
+            time.sleep(POLL_S)
+
+    def _prepare_run_dir(self) -> None:
+        run_dir = self.settings.run_dir
+        try:
+            if self.fresh:
+                for name in ("kafka", "clickhouse", "exchange", "logs", "workers", "run.json"):
+                    path = run_dir / name
+                    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            run_dir.mkdir(parents=True, exist_ok=True)
+            market = {"market": self.settings.market, "seed": self.settings.seed, "symbols": self.settings.symbols}
+            described = run_dir / "run.json"
+            if described.exists() and (before := json.loads(described.read_text())) != market:
+                raise UserError(
+                    f"{run_dir} holds a run on market {before.get('market')!r}",
+                    f"this one is on {market['market']!r}: one log cannot hold two markets under the same names",
+                    "add --fresh to begin anew, or set QT_RUN_DIR to another folder",
+                )
+            described.write_text(json.dumps(market))
+        except OSError as e:
+            raise UserError(f"{run_dir} cannot be used", f"{e.strerror}: {e.filename}", "free space, or set QT_RUN_DIR") from e
+
+    def _check_ports(self) -> None:
+        s = self.settings
+        wanted = {s.exchange_port: "QT_EXCHANGE_PORT", s.exchange_control_port: "QT_EXCHANGE_CONTROL_PORT"}
+        if not s.kafka_bootstrap:
+            wanted |= {s.kafka_port: "QT_KAFKA_PORT", s.kafka_controller_port: "QT_KAFKA_CONTROLLER_PORT"}
+        if not s.clickhouse_url:
+            wanted |= {s.clickhouse_port: "QT_CLICKHOUSE_PORT"}
+        for port, name in wanted.items():
+            if is_taken(port, s.host):
+                raise UserError(
+                    f"port {port} is in use",
+                    "another process listens there, perhaps another `quantum up`",
+                    f"stop it (`ss -ltnp | grep {port}` names it) or set {name} to another port",
+                )
+
+    def _kafka(self) -> Server:
+        s = self.settings
+        log_dir = s.run_dir / "logs" / "kafka"
+        return EmbeddedKafka(s.run_dir / "kafka", port=s.kafka_port, controller_port=s.kafka_controller_port, log_dir=log_dir)
+
+    def _clickhouse(self) -> Server:
+        s = self.settings
+        return EmbeddedClickHouse(s.run_dir / "clickhouse", port=s.clickhouse_port, log_dir=s.run_dir / "logs" / "clickhouse")
+
+    def _exchange(self) -> Process:
+        s = self.settings
+        argv = [
+            *python("infra.venue.local"),
+            *("--port", str(s.exchange_port), "--control-port", str(s.exchange_control_port)),
+            *("--market", s.market, "--speed", str(s.speed), "--seed", str(s.seed)),
+            *("--data-dir", str(s.run_dir / "exchange"), "--symbols", s.symbols),
+        ]
+        env = os.environ | {
+            "QT_LOCAL_API_KEY": s.api_key.get_secret_value(),
+            "QT_LOCAL_API_SECRET": s.api_secret.get_secret_value(),
+        }
+        return Process("exchange", argv, env, s.run_dir / "logs" / "exchange.jsonl", f"{s.exchange_url}/fapi/v1/time")
+
+    def _worker(self, name: str) -> Process:
+        s = self.settings
+        if s.probe_port:
+            port = s.probe_port + topics.WORKERS.index(name)
+        else:
+            port = free_ports(1)[0]
+        env = os.environ | environment(s) | {"QT_PROBE_PORT": str(port)}
+        argv = [*python("streams.cli"), "worker", name]
+        return Process(name, argv, env, s.run_dir / "logs" / f"{name}.jsonl", f"http://{s.host}:{port}/readyz")
+
+    def _watch(self, name: str, server: Server) -> Watched:
+        self.watched[name] = Watched(name, server)
+        return self.watched[name]
+
+    # -- run
+
+    def workers(self) -> list[Watched]:
+        return [self.watched[name] for name in topics.WORKERS if name in self.watched]
+
+    @property
+    def restarts(self) -> int:
+        return sum(watched.restarts for watched in self.watched.values())
+
+    def watch(self, until: Callable[[], bool], look: Callable[[], None] = lambda: None) -> None:
+        """Restarts what dies until `until()` says so; `look` is called between, for the status view."""
+        measured = 0.0
+        while not until():
+            self.tend()
+            look()
+            if time.monotonic() - measured > 2.0:
+                measured = time.monotonic()
+                self.measure()
+            time.sleep(POLL_S)
+
+    def tend(self) -> None:
+        for watched in self.watched.values():
+            if told := watched.tend():
+                self.say(told)
+
+    def measure(self) -> None:
+        """Memory of everything that we started, at its highest so far."""
+        pids = [pid for watched in self.watched.values() if (pid := getattr(watched.server, "pid", None))]
+        self.peak_rss_mb = max(self.peak_rss_mb, sum(map(rss_mb, pids)))
+
+    # -- end
+
+    def drain(self) -> None:
+        """Market first; then everything in flight lands; then the stages stop; then history has it all.
+
+        Leaves Kafka, ClickHouse and the exchange (its market standing still) up for the report.
+        """
+        deadline = time.monotonic() + DRAIN_S
+        self.say("draining: the market stops, what is in flight lands")
+        self._exchange_stands_still()
+        self._stop(["market"])
+        stages = [w.name for w in self.workers() if w.name not in ("market", "history", "guardian")]
+        self._settle(stages, deadline)
+        self._stop([w.name for w in self.workers() if w.name not in ("market", "history")])
+        if "history" in self.watched:
+            history = self.watched["history"].server
+            assert isinstance(history, Process)
+            history.signal(signal.SIGUSR1)  # no more heartbeats: they would be lag for ever
+            self._settle(["history"], deadline)
+        self.drained = True
+
+    def _settle(self, groups: list[str], deadline: float, calm: int = 2) -> None:
+        """Waits until these consumer groups have applied all that there is, twice in a row."""
+        seen = 0
+        while seen < calm and time.monotonic() < deadline:
+            self.tend()
+            left = sum(sum(by_topic.values()) for by_topic in lags(self.settings.bootstrap, groups).values())
+            seen = seen + 1 if left == 0 else 0
+            time.sleep(0.15)
+
+    def _exchange_stands_still(self) -> None:
+        try:
+            request = urllib.request.Request(f"{self.settings.exchange_control_url}/control/pause", method="POST")
+            urllib.request.urlopen(request, timeout=2.0).close()
+        except OSError as e:
+            self.say(f"the exchange did not stand still: {e}")
+
+    def _stop(self, names: Iterable[str], timeout_s: float = STOP_S) -> None:
+        """SIGTERM to all of them at once, then patience for each; what does not go is killed and told."""
+        chosen = [self.watched.pop(name) for name in list(names) if name in self.watched]
+        for watched in chosen:
+            if isinstance(watched.server, Process):
+                watched.server.signal(signal.SIGTERM)
+        for watched in chosen:
+            if not watched.server.stop(timeout_s):
+                self.say(f"{watched.name} did not stop within {timeout_s:.0f} s and was killed")
+
+    def stop(self) -> None:
+        """Ends everything that is still there, workers before servers. Safe to call twice."""
+        self._stop([name for name in list(self.watched) if name in topics.WORKERS])
+        self._stop(["exchange"])
+        self._stop(["clickhouse"])
+        self._stop(["kafka"])
+
+
+def all_topics() -> list[TopicSpec]:
+    """The registry's topics and the state topics of the stages."""
+    return [TopicSpec(t.name, t.partitions, t.config) for t in topics.ALL] + state_topics()
+
+
+def python(module: str) -> list[str]:
+    """-P: a folder named like one of our packages in the working directory must not shadow it."""
+    return [sys.executable, "-P", "-m", module]
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The settings as a child reads them."""
+    values: dict[str, Any] = {}
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if value is None:
+            continue
+        values["QT_" + name.upper()] = str(value.get_secret_value() if hasattr(value, "get_secret_value") else value)
+    return values
+
+
+def rss_mb(pid: int) -> float:
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+    except (OSError, ValueError):
+        pass
+    return 0.0
+
+
+def last_words(log: Path, size: int = 4000) -> str:
+    """The last error line of a log, for a person."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - size))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    told = [line for line in lines if "rror" in line] or lines
+    return told[-1][:500] if told else ""

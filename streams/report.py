@@ -1,0 +1,171 @@
+"""What a run did, taken from outside the workers: broker offsets, SQL, the exchange's own log. Not from their word.
+
+`make(stack)` returns the report as a dict; `failures(report)` says what does not add up. Equalities must hold in every run, however
+short; whether there was enough to trade is the reader's to judge.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from typing import Any
+
+import clickhouse_connect
+import msgspec
+from clickhouse_connect.driver.client import Client
+from confluent_kafka import Consumer, TopicPartition
+
+from infra.broker.admin import offsets, ping
+from infra.clickhouse.audit import history_equality
+from infra.settings import Settings
+from schemas import topics
+from streams.lag import lags
+from streams.launcher import Stack
+
+PROTECTED_WITHIN_S = 15.0
+"""No position may be without a stop for longer, whatever was killed."""
+
+
+def make(stack: Stack) -> dict[str, Any]:
+    """The run's report. Kafka, ClickHouse and the exchange must be up, the street drained."""
+    settings = stack.settings
+    audit = exchange_audit(settings)
+    ends = offsets(settings.bootstrap, [topic.name for topic in topics.ALL])
+    sql = client(settings)
+    dead = sum(high - low for low, high in ends[topics.DEAD_LETTERS.name].values())
+    first = audit["first_protected_wall"]
+    report: dict[str, Any] = {
+        "market": {"source": settings.market, "speed": settings.speed, "seed": settings.seed},
+        "seconds": round(time.time() - stack.began, 1),
+        "broker": {"name": "Apache Kafka", "version": ping(settings.bootstrap).version},
+        "first_protected_s": None if first is None else round(first - stack.began, 2),
+        "topics": _topics(settings, ends),
+        "positions": {"opened": audit["opened"], "closed": audit["closed"], "open": audit["open"]},
+        "refusals": counts(sql, "SELECT reason, uniqExact(event_id) FROM risk_verdicts WHERE outcome = 'REFUSED' GROUP BY reason"),
+        "exits": counts(
+            sql,
+            "SELECT purpose, uniqExact(instrument, client_id) FROM trade_fills "
+            "WHERE purpose NOT IN ('ENTRY', 'FOREIGN') GROUP BY purpose",
+        ),
+        "closed_by": counts(sql, "SELECT exit_reason, uniqExact(event_id) FROM trade_closed GROUP BY exit_reason"),
+        "unprotected_worst_s": round(audit["unprotected_worst_s"], 3),
+        "unprotected_worst_market_s": round(audit["unprotected_worst_market_s"], 1),
+        "history": history_equality(sql, ends),
+        "trades": _trades(settings, sql, ends),
+        "fills": {
+            "exchange": audit["fills"],
+            "log": _distinct_fills(settings, ends),
+            "history": _number(sql, "SELECT uniqExact(instrument, trade_id) FROM trade_fills"),
+        },
+        "orders_by_client_id_max": audit["orders_by_client_id_max"],
+        "restarts": stack.restarts,
+        "dead_letters": dead,
+        "peak_rss_mb": round(stack.peak_rss_mb),
+    }
+    report["failures"] = failures(report)
+    return report
+
+
+def failures(report: dict[str, Any]) -> list[str]:
+    """Every equality that does not hold, in words; empty when the run adds up."""
+    told = [f"{name}: lag {seen['lag']} of {seen['produced']} records" for name, seen in report["topics"].items() if seen["lag"]]
+    for name, seen in report["history"].items():
+        if seen["holes"] or seen["doubles"] or seen["rows"] != seen["records"]:
+            told.append(f"{name}: {seen['records']} records, {seen['rows']} rows, {seen['holes']} holes, {seen['doubles']} doubles")
+    silent = [topic.name for topic in topics.ALL if topic.name not in report["topics"] or topic.name not in report["history"]]
+    told += [f"{name}: not in the report" for name in silent]
+    for what in ("trades", "fills"):
+        if len(set(report[what].values())) != 1:
+            told.append(f"{what} differ: {report[what]}")
+    if report["orders_by_client_id_max"] > 1:
+        told.append(f"an order was sent {report['orders_by_client_id_max']} times")
+    if report["unprotected_worst_s"] > PROTECTED_WITHIN_S:
+        told.append(f"a position was unprotected for {report['unprotected_worst_s']} s")
+    return told
+
+
+def exchange_audit(settings: Settings) -> dict[str, Any]:
+    """The exchange's own account of fills, orders and protection."""
+    with urllib.request.urlopen(f"{settings.exchange_control_url}/control/audit", timeout=10.0) as answer:
+        found: dict[str, Any] = json.loads(answer.read())
+    return found
+
+
+def client(settings: Settings) -> Client:
+    """A clickhouse-connect client on our database."""
+    return clickhouse_connect.get_client(dsn=settings.clickhouse, database=settings.clickhouse_database)
+
+
+def counts(sql: Client, query: str) -> dict[str, int]:
+    return {str(name): int(n) for name, n in sorted(sql.query(query).result_rows)}
+
+
+def _number(sql: Client, query: str) -> int:
+    return int(sql.query(query).result_rows[0][0])
+
+
+def _topics(settings: Settings, ends: dict[str, dict[int, tuple[int, int]]]) -> dict[str, dict[str, int]]:
+    """`consumed`: what its slowest consumer has applied; `lag`: what that one still has before it."""
+    worst: dict[str, int] = {}
+    for by_topic in lags(settings.bootstrap, topics.WORKERS).values():
+        for name, lag in by_topic.items():
+            worst[name] = max(worst.get(name, 0), lag)
+    seen = {}
+    for topic in topics.ALL:
+        produced = sum(high - low for low, high in ends[topic.name].values())
+        lag = worst.get(topic.name, produced)
+        seen[topic.name] = {"produced": produced, "consumed": produced - lag, "lag": lag}
+    return seen
+
+
+def _records(settings: Settings, topic: str, ends: dict[int, tuple[int, int]]) -> list[bytes]:
+    """All values of a topic by a consumer of our own, without a group."""
+    consumer = Consumer({"bootstrap.servers": settings.bootstrap, "group.id": "report", "enable.auto.commit": False})
+    try:
+        consumer.assign([TopicPartition(topic, p, low) for p, (low, high) in ends.items() if high > low])
+        missing, values = sum(high - low for low, high in ends.values()), []
+        deadline = time.monotonic() + 30
+        while missing and time.monotonic() < deadline:
+            for message in consumer.consume(5000, timeout=1.0):
+                if message.error() is None and message.offset() < ends[message.partition()][1]:
+                    missing -= 1
+                    if (value := message.value()) is not None:
+                        values.append(value)
+        return values
+    finally:
+        consumer.close()
+
+
+class _Frame(msgspec.Struct):
+    type: str
+    instrument: str = ""
+    first_id: int = 0
+    t: list[int] = []
+
+
+class _Fill(msgspec.Struct):
+    instrument: str
+    trade_id: int
+
+
+def _trades(settings: Settings, sql: Client, ends: dict[str, dict[int, tuple[int, int]]]) -> dict[str, int]:
+    """Trades inside frames, counted by a consumer of our own and by SQL; distinct ids, so that a hole or a double shows."""
+    name = topics.MARKET_TRADES.name
+    frames = [msgspec.json.decode(value, type=_Frame) for value in _records(settings, name, ends[name])]
+    frames = [frame for frame in frames if frame.type == "market.trade-frame"]
+    ids: dict[str, set[int]] = {}
+    for frame in frames:
+        ids.setdefault(frame.instrument, set()).update(range(frame.first_id, frame.first_id + len(frame.t)))
+    return {
+        "log": sum(len(frame.t) for frame in frames),
+        "log_distinct": sum(map(len, ids.values())),
+        "log_span": sum(max(found) - min(found) + 1 for found in ids.values()),
+        "history": _number(sql, "SELECT sum(length(t)) FROM market_trades"),
+    }
+
+
+def _distinct_fills(settings: Settings, ends: dict[str, dict[int, tuple[int, int]]]) -> int:
+    name = topics.TRADE_FILLS.name
+    fills = [msgspec.json.decode(value, type=_Fill) for value in _records(settings, name, ends[name])]
+    return len({(fill.instrument, fill.trade_id) for fill in fills})

@@ -1,0 +1,105 @@
+"""How the street stands, seen from outside: the broker's books, the workers' probes, the exchange's own log."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from typing import Any
+
+from infra.broker.admin import offsets
+from infra.errors import UserError
+from infra.settings import Settings
+from schemas import topics
+from streams.lag import lags
+from streams.queries import rows_of
+
+STREET = (
+    ("frames", topics.MARKET_TRADES),
+    ("candles", topics.MARKET_CANDLES),
+    ("features", topics.MARKET_FEATURES),
+    ("predictions", topics.SIGNAL_PREDICTIONS),
+    ("verdicts", topics.RISK_VERDICTS),
+    ("entries", topics.TRADE_ENTRIES),
+    ("orders", topics.TRADE_ORDERS),
+    ("fills", topics.TRADE_FILLS),
+    ("exit decisions", topics.TRADE_EXIT_DECISIONS),
+    ("closed", topics.TRADE_CLOSED),
+    ("dead letters", topics.DEAD_LETTERS),
+)
+
+
+def look(settings: Settings, ports: dict[str, str] | None = None) -> dict[str, Any]:
+    """Workers with readiness and lag, records by topic, the exchange's positions. UserError when Kafka does not answer."""
+    urls = ports if ports is not None else usual_probes(settings)
+    ends = offsets(settings.bootstrap, [topic.name for topic in topics.ALL])
+    behind = lags(settings.bootstrap, [name for name in topics.WORKERS if name in urls])
+    audit = exchange(settings)
+    return {
+        "workers": [
+            {"name": name, "ready": answers(urls[name]), "lag": sum(behind[name].values())}
+            for name in topics.WORKERS
+            if name in urls
+        ],
+        "topics": {name: sum(high - low for low, high in by_partition.values()) for name, by_partition in ends.items()},
+        "exchange": audit,
+    }
+
+
+def usual_probes(settings: Settings) -> dict[str, str]:
+    base = settings.probe_port or 18100
+    return {name: f"http://{settings.host}:{base + i}/readyz" for i, name in enumerate(topics.WORKERS)}
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=0.5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def exchange(settings: Settings) -> dict[str, Any] | None:
+    """Opened, closed and open positions and the worst unprotected time, or None when the exchange is away."""
+    try:
+        with urllib.request.urlopen(f"{settings.exchange_control_url}/control/audit", timeout=2.0) as answer:
+            audit = json.loads(answer.read())
+    except OSError:
+        return None
+    return {name: audit[name] for name in ("opened", "closed", "open", "fills", "unprotected_worst_s")}
+
+
+def one_line(seen: dict[str, Any]) -> str:
+    """A plain line for logs and pipes."""
+    ready = sum(worker["ready"] for worker in seen["workers"])
+    parts = [f"ready {ready}/{len(seen['workers'])}"]
+    parts += [f"{label} {seen['topics'][topic.name]:,}" for label, topic in STREET]
+    if seen["exchange"]:
+        e = seen["exchange"]
+        parts.append(f"positions {e['open']} open {e['closed']} closed")
+        parts.append(f"longest unprotected {e['unprotected_worst_s']:.2f} s")
+    return "  ".join(parts)
+
+
+def table(seen: dict[str, Any]) -> list[str]:
+    """The same for a terminal."""
+    lines = ["workers"]
+    lines += [f"  {w['name']:<12} {'ready' if w['ready'] else 'NOT READY':<10} lag {w['lag']:,}" for w in seen["workers"]]
+    lines.append("street")
+    lines += [f"  {label:<16} {seen['topics'][topic.name]:>10,}   {topic.name}" for label, topic in STREET]
+    e = seen["exchange"]
+    if e is None:
+        lines.append("exchange         does not answer")
+    else:
+        lines.append(
+            f"positions        {e['opened']} opened, {e['closed']} closed, {e['open']} open; "
+            f"longest unprotected {e['unprotected_worst_s']:.2f} s"
+        )
+    return lines
+
+
+def open_positions(settings: Settings) -> list[dict[str, Any]]:
+    """Open positions with the stop that their plan names, from the history."""
+    try:
+        return rows_of(settings, "SELECT * FROM positions_open ORDER BY instrument")
+    except UserError as e:
+        raise UserError("positions cannot be read", e.why, e.do) from e

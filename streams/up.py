@@ -1,0 +1,93 @@
+"""`quantum up`: the stack in the foreground, one readable view, a clean end on Ctrl-C or after a time."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from infra.errors import UserError
+from infra.settings import Settings
+from streams import report as reports
+from streams.launcher import Stack
+from streams.status import look, one_line, table
+
+PLAIN_EVERY_S = 5.0
+LIVE_EVERY_S = 2.0
+
+
+@dataclass(frozen=True)
+class Options:
+    for_s: float | None = None
+    fresh: bool = False
+    report: Path | None = None
+    without: frozenset[str] = frozenset()
+
+
+def run(settings: Settings, options: Options) -> bool:
+    """True when everything adds up (or no report was asked for). Raises UserError for what a person can mend."""
+    began = time.time()
+    asked_to_stop: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        asked_to_stop.append(number)
+        if len(asked_to_stop) > 2:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+
+    def say(line: str) -> None:
+        print(f"{time.time() - began:6.1f}s  {line}", flush=True)
+
+    def over() -> bool:
+        return bool(asked_to_stop) or (options.for_s is not None and time.time() - began > options.for_s)
+
+    with Stack(settings, fresh=options.fresh, without=options.without, say=say, began=began) as stack:
+        stack.start()
+        say(f"the street is open: Kafka {settings.bootstrap}, ClickHouse {settings.clickhouse}, exchange {settings.exchange_url}")
+        stack.watch(over, View(settings, stack, began, say))
+        stack.drain()
+        if options.report is None:
+            return True
+        found = reports.make(stack)
+        try:
+            options.report.write_text(json.dumps(found, indent=2) + "\n")
+        except OSError as e:
+            raise UserError(f"the report cannot be written to {options.report}", str(e.strerror), "choose another path") from e
+        for failure in found["failures"]:
+            say(f"does not add up: {failure}")
+        say(f"report: {options.report}")
+        return not found["failures"]
+
+
+class View:
+    """One screen that redraws on a terminal, plain lines elsewhere. Built from outside the workers, as `quantum status`."""
+
+    def __init__(self, settings: Settings, stack: Stack, began: float, say: Callable[[str], None]) -> None:
+        self.settings, self.stack, self.began, self.say = settings, stack, began, say
+        self.live = sys.stdout.isatty()
+        self.looked = 0.0
+        self.drawn = 0
+
+    def __call__(self) -> None:
+        if time.time() - self.looked < (LIVE_EVERY_S if self.live else PLAIN_EVERY_S):
+            return
+        self.looked = time.time()
+        try:
+            seen = look(self.settings, ports={w.name: getattr(w.server, "ready_url", "") for w in self.stack.workers()})
+        except UserError as e:
+            self.say(f"no status: {e.what}, {e.why}")
+            return
+        if not self.live:
+            self.say(one_line(seen))
+            return
+        lines = [f"{time.time() - self.began:.0f} s, restarts {self.stack.restarts}. Ctrl-C drains and stops.", *table(seen)]
+        print(f"\x1b[{self.drawn}F\x1b[J" if self.drawn else "", end="")
+        print("\n".join(lines), flush=True)
+        self.drawn = len(lines)
