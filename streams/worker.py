@@ -1,0 +1,51 @@
+"""From a worker's name to its process: `quantum worker NAME`, one module each, imported only when it runs."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from infra.broker.admin import TopicSpec
+from infra.errors import UserError
+from infra.settings import Settings
+
+if TYPE_CHECKING:
+    from streams.stage import Stage
+
+MODULES = {
+    name: f"streams.{name}"
+    for name in (
+        "market",
+        "features",
+        "signals",
+        "risk",
+        "execution",
+        "account",
+        "positions",
+        "exits",
+        "control",
+        "guardian",
+        "history",
+    )
+}
+WITHOUT_STAGE = ("market", "guardian", "history")
+"""Loops of their own: no state store, no stage."""
+
+
+def run_worker(name: str, settings: Settings) -> None:
+    """Runs until SIGTERM. Every worker's module has `main(settings)`. Raises UserError for an unknown name."""
+    if name not in MODULES:
+        raise UserError(f"no worker {name!r}", "there is none of that name", f"one of: {', '.join(MODULES)}")
+    importlib.import_module(MODULES[name]).main(settings)
+
+
+def stages() -> dict[str, Stage]:
+    """The declarations of all stages; imports Faust."""
+    return {name: importlib.import_module(module).STAGE for name, module in MODULES.items() if name not in WITHOUT_STAGE}
+
+
+def state_topics() -> list[TopicSpec]:
+    """The compacted topics where stages keep their state."""
+    from streams.store import state_topic_spec
+
+    return [state_topic_spec(name) for name in MODULES if name not in WITHOUT_STAGE]
