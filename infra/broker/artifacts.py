@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -26,7 +26,7 @@ from infra.paths import cache_dir
 LOCK_FILE = "kafka.lock"
 THREADS = 6
 ATTEMPTS = 3
-TIMEOUT_S = 30.0
+TIMEOUT_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -80,23 +80,38 @@ def locked_kafka_version() -> str:
     return next(pin.version for pin in locked_pins() if pin.group == "org.apache.kafka" and "_2." in pin.artifact)
 
 
+def missing_pins(pins: Iterable[Pin] | None = None, folder: Path | None = None) -> list[Pin]:
+    """What `ensure_jars` would download."""
+    wanted = locked_pins() if pins is None else tuple(pins)
+    target = folder or jar_dir()
+    return [pin for pin in wanted if not _is_whole(target / pin.filename, pin.sha256)]
+
+
+def jar_dir() -> Path:
+    return cache_dir() / "jars"
+
+
 def ensure_jars(pins: Iterable[Pin] | None = None, folder: Path | None = None, maven_url: str | None = None) -> list[Path]:
     """Paths of all jars, each with the pinned checksum; what is missing or damaged is fetched.
 
     Needs no network when the cache is whole. Several processes may do this at once: files appear atomically.
     """
     wanted = locked_pins() if pins is None else tuple(pins)
-    target = folder or cache_dir() / "jars"
+    target = folder or jar_dir()
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _disk_error(error, target) from error
-    missing = [pin for pin in wanted if not _is_whole(target / pin.filename, pin.sha256)]
+    missing = missing_pins(wanted, target)
     if missing:
         base = (maven_url or os.environ.get("QT_MAVEN_URL") or _public_maven_url()).rstrip("/")
-        with ThreadPoolExecutor(THREADS) as pool:
-            # list() surfaces the first failure; files already placed stay and are reused at the next try
-            list(pool.map(lambda pin: _fetch(base, pin, target), missing))
+        pool = ThreadPoolExecutor(THREADS)
+        try:
+            for done in as_completed([pool.submit(_fetch, base, pin, target) for pin in missing]):
+                done.result()
+        finally:
+            # the first failure ends it all; what is already placed stays and is reused at the next try
+            pool.shutdown(cancel_futures=True)
     return [target / pin.filename for pin in wanted]
 
 

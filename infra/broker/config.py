@@ -52,15 +52,22 @@ def server_properties(host: str, port: int, controller_port: int, log_dirs: Path
         "group.initial.rebalance.delay.ms": 0,
         "group.min.session.timeout.ms": 2000,
     }
-    return "".join(f"{key}={value}\n" for key, value in settings.items())
+    return "".join(f"{key}={_escaped(str(value))}\n" for key, value in settings.items())
+
+
+def _escaped(value: str) -> str:
+    """Java reads property files as Latin-1: a path in any other script is written in `\\uXXXX` units."""
+    units = value.replace("\\", "\\\\").encode("utf-16-be")
+    codes = [int.from_bytes(units[i : i + 2], "big") for i in range(0, len(units), 2)]
+    return "".join(chr(code) if code < 0x80 else f"\\u{code:04x}" for code in codes)
 
 
 LOG4J2 = """\
 status=warn
 appender.file.type=RollingFile
 appender.file.name=file
-appender.file.fileName=@FILE@
-appender.file.filePattern=@FILE@.%i
+appender.file.fileName=${sys:quantum.log}
+appender.file.filePattern=${sys:quantum.log}.%i
 appender.file.layout.type=PatternLayout
 appender.file.layout.pattern=%d{ISO8601} %-5p %c{1} %m%n
 appender.file.policies.type=Policies

@@ -88,8 +88,6 @@ class EmbeddedKafka:
         """Starts the process. UserError: a port or the data directory is in use, no Java, no jars, no disk."""
         if self.pid is not None:
             return
-        java = find_java()
-        class_path = os.pathsep.join(map(str, ensure_jars()))
         self._wait_for_data_dir()
         for port in (self.port, self.controller_port):
             if is_taken(port):
@@ -99,16 +97,19 @@ class EmbeddedKafka:
                     "stop what listens there (`ss -ltnp` names it), or choose other ports, "
                     "or set QT_KAFKA_BOOTSTRAP to use a Kafka that runs already",
                 )
+        java = find_java()
+        class_path = os.pathsep.join(map(str, ensure_jars()))
+        command = [str(java.path), *self._jvm_options(), "-cp", class_path]
         try:
             if self.fresh:
-                shutil.rmtree(self.data_dir, ignore_errors=True)
+                self._formatted.unlink(missing_ok=True)
                 self.fresh = False  # a restart of this object keeps what it has written
             self._write_files()
-            command = [str(java.path), *self._jvm_options(), "-cp", class_path]
-            if not self._formatted.exists():
+            if not (self._formatted.exists() and (self._kafka_dir / "meta.properties").exists()):
                 self._format(command)
             with self._out.open("wb") as out:
-                self.process = children.spawn([*command, "kafka.Kafka", str(self._properties)], stdout=out)
+                run = [*command, "kafka.Kafka", str(self._properties)]
+                self.process = children.spawn(run, stdout=out, env=_environment())
         except OSError as error:
             raise self._disk_error(error) from error
 
@@ -117,13 +118,13 @@ class EmbeddedKafka:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if self.poll() is not None:
-                raise self._ended(f"it ended with code {self.poll()}")
+                raise self.why_ended()
             # the log's word first: a client that comes too early only backs off, and the open port says too little
             if STARTED in _tail(self._out) and answers(self.bootstrap, min(5.0, deadline - time.monotonic())):
                 return
             time.sleep(0.05)
         self.stop(timeout_s=2)
-        raise self._ended(f"it did not answer within {timeout_s:.0f} s")
+        raise self._failure(f"it did not answer within {timeout_s:.0f} s")
 
     def poll(self) -> int | None:
         """None while the process runs, else its exit code (negative: the signal). -1 if it was never started."""
@@ -137,6 +138,10 @@ class EmbeddedKafka:
         """`kill -9`, as the tests do it."""
         if self.process:
             children.kill(self.process)
+
+    def why_ended(self) -> UserError:
+        """What a person should know about the end of a broker that ended by itself."""
+        return self._failure(f"it ended with code {self.poll()}")
 
     # -- files
 
@@ -156,24 +161,28 @@ class EmbeddedKafka:
     def _properties(self) -> Path:
         return self.data_dir / "server.properties"
 
+    @property
+    def _log4j2(self) -> Path:
+        return self.data_dir / "log4j2.properties"
+
     def _write_files(self) -> None:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.log_dir.mkdir(parents=True, exist_ok=True)
         self._properties.write_text(server_properties(HOST, self.port, self.controller_port, self._kafka_dir))
-        (self.data_dir / "log4j2.properties").write_text(LOG4J2.replace("@FILE@", str(self.log_file)))
+        self._log4j2.write_text(LOG4J2)
 
     def _format(self, command: list[str]) -> None:
-        """Gives the data directory its cluster id. Half a formatting (we were killed) is thrown away: it holds nothing."""
+        """A new cluster in an empty directory. What an unfinished formatting left holds nothing and is removed."""
         shutil.rmtree(self._kafka_dir, ignore_errors=True)
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         if cluster_id.startswith("-"):
             cluster_id = "A" + cluster_id[1:]  # would read as an option
         tool = [*command, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self._properties)]
         with (self.log_dir / "format.out").open("w+b") as out:
-            formatter = children.spawn(tool, stdout=out)
+            formatter = children.spawn(tool, stdout=out, env=_environment())
             if formatter.wait() != 0:
                 out.seek(0)
-                raise self._ended("formatting failed", out.read().decode(errors="replace"))
+                raise self._failure("formatting failed", out.read().decode(errors="replace"))
         self._formatted.write_text(f"{cluster_id} {self.version}\n")
 
     def _wait_for_data_dir(self) -> None:
@@ -209,13 +218,14 @@ class EmbeddedKafka:
             "-XX:+ExitOnOutOfMemoryError",
             "-Xshare:auto",
             "-Djava.awt.headless=true",
-            f"-Dlog4j2.configurationFile={self.data_dir / 'log4j2.properties'}",
+            f"-Dlog4j2.configurationFile={self._log4j2.as_uri()}",
+            f"-Dquantum.log={self.log_file}",
         ]
 
     # -- errors
 
-    def _ended(self, why: str, told: str | None = None) -> UserError:
-        told = told if told is not None else _tail(self._out) + _tail(self.log_file)
+    def _failure(self, why: str, told: str | None = None) -> UserError:
+        told = _tail(self._out) if told is None else told
         facts = {
             "data": self.data_dir,
             "port": self.port,
@@ -224,9 +234,9 @@ class EmbeddedKafka:
         }
         for sign, meaning, do in _KNOWN_ENDS:
             if sign in told:
-                return UserError("Kafka did not start", meaning.format(**facts), do.format(**facts))
+                return UserError("Kafka is not running", meaning.format(**facts), do.format(**facts))
         last = next((line for line in reversed(told.splitlines()) if "ERROR" in line or "Exception" in line), "")
-        return UserError("Kafka did not start", f"{why}. {last}".strip(), f"read {self.log_dir}; --fresh starts anew")
+        return UserError("Kafka is not running", f"{why}. {last}".strip(), f"read {self.log_dir}; --fresh starts anew")
 
     def _disk_error(self, error: OSError) -> UserError:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -235,6 +245,11 @@ class EmbeddedKafka:
             f"{error.strerror or error}: {error.filename or self.data_dir}",
             "free space there, or set QT_RUN_DIR to another disk" if full else "set QT_RUN_DIR to a writable folder",
         )
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with a character set in which Java can name every path."""
+    return {**os.environ, "LC_ALL": "C.UTF-8"}
 
 
 def _tail(path: Path, size: int = 20_000) -> str:
