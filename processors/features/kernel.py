@@ -1,0 +1,296 @@
+"""The feature kernel: one way to compute the features, for training, for live candles and for the forming one.
+
+A state holds a tape of the last candles and one float per recursion. Finite windows are recomputed from the tape each time,
+oldest value first, and never kept as running sums: nothing drifts, and a state restored from bytes goes on bit for bit.
+Sums run along the tape (contiguous), so one symbol alone and a hundred together add in the same order; logarithms are
+taken one by one, because vector units may round them otherwise.
+
+    state = FeatureState()                      one symbol          state = FeatureState(symbols=8)
+    row = state.step(o, h, l, c, v)             float32 [49]        rows = state.step(o, h, l, c, v)     float32 [8, 49]
+    row = state.peek(o, h, l, c, v)             the same, and the state is as before
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from processors.features.catalogue import NAMES, READY_BARS
+
+Floats = NDArray[np.float64]
+
+VERSION: Final = 1
+KEPT: Final = 128
+"""Candles that a state remembers: more than the longest window (100) and the close before it."""
+
+_TAPE = 2 * KEPT  # written forwards; when full, the last KEPT move to the front
+_H, _L, _TR, _R, _C, _V, _SV, _VR = range(8)  # neighbours are summed over the same windows
+_BASE = [_H, _L, _C, _V]
+_HEAD = struct.Struct("<HHQ")  # version, symbols (0: one, as plain numbers), bars
+
+# the recursions: first exponential means of the close, then Wilder's of what happens between two candles
+_EMA = (9, 12, 21, 26, 50)
+_WILDER = (7, 14, 21, 7, 14, 21, 14, 14, 14)  # rises, falls, TR, +DM, -DM
+_E9, _E12, _E21, _E26, _E50, _U, _D, _ATR, _PDM, _MDM = 0, 1, 2, 3, 4, slice(5, 8), slice(8, 11), 11, 12, 13
+_STACK, _SIGNAL, _ADX, _K1, _K2, _RECURSIONS = 14, 14, 15, 16, 17, 18  # K1, K2: the stochastic one and two candles ago
+_PERIOD = np.array([*_EMA, *_WILDER], dtype=np.float64)[:, None]
+_GAIN = np.array([*(2 / (n + 1) for n in _EMA), *(1 / n for n in _WILDER)])[:, None]
+_SIGNAL_PERIOD, _ADX_PERIOD = 9, 14
+_WEIGHTS = np.arange(1.0, 21.0)
+
+_FLAT = 1e-12  # a deviation below this part of the price is rounding
+_STILL = 1e-9  # a mean range below this part of the price is the memory of a market that stands still
+_SQRT_12 = math.sqrt(12.0)
+
+
+class UnknownStateVersion(Exception):
+    """These bytes were written by another version of the kernel: replay the history instead of guessing."""
+
+
+class FeatureState:
+    """Features of one symbol (plain numbers in, [49] out), or with `symbols` of several in step ([symbols] in, [symbols, 49] out)."""
+
+    __slots__ = ("_end", "_recursions", "_tape", "bars", "symbols")
+
+    def __init__(self, symbols: int | None = None) -> None:
+        self.symbols = symbols
+        self.bars = 0
+        count = symbols or 1
+        self._tape = np.zeros((8, count, _TAPE))
+        self._recursions = np.zeros((_RECURSIONS, count))
+        self._end = 0
+
+    @property
+    def ready(self) -> bool:
+        """True when the recursions have forgotten their beginning: before, values are finite but not to be trusted."""
+        return self.bars >= READY_BARS
+
+    def step(self, o: ArrayLike, h: ArrayLike, l: ArrayLike, c: ArrayLike, v: ArrayLike) -> NDArray[np.float32]:  # noqa: E741
+        """Take a closed candle; prices are positive, volume is not negative."""
+        features, recursions = self._advance(o, h, l, c, v)
+        self._recursions = recursions
+        self._end += 1
+        self.bars += 1
+        return features
+
+    def peek(self, o: ArrayLike, h: ArrayLike, l: ArrayLike, c: ArrayLike, v: ArrayLike) -> NDArray[np.float32]:  # noqa: E741
+        """What `step` would return, without taking the candle."""
+        return self._advance(o, h, l, c, v)[0]
+
+    def replay(self, o: ArrayLike, h: ArrayLike, l: ArrayLike, c: ArrayLike, v: ArrayLike) -> NDArray[np.float32]:  # noqa: E741
+        """Step through arrays [n] (or [n, symbols]); returns [n, 49] (or [n, symbols, 49])."""
+        candles = np.stack([np.asarray(column, dtype=np.float64) for column in (o, h, l, c, v)], axis=1)
+        shape = (len(candles), len(NAMES)) if self.symbols is None else (len(candles), self.symbols, len(NAMES))
+        rows = np.empty(shape, dtype=np.float32)
+        for position, candle in enumerate(candles):
+            rows[position] = self.step(*candle)
+        return rows
+
+    def to_bytes(self) -> bytes:
+        """Version first, then bars, the last candles (h l c v) and the recursions, little endian: about 4 kB a symbol."""
+        kept = slice(max(self._end - KEPT, 0), self._end)
+        base = self._tape[_BASE, :, kept].astype("<f8").tobytes()
+        return _HEAD.pack(VERSION, self.symbols or 0, self.bars) + base + self._recursions.astype("<f8").tobytes()
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> FeatureState:
+        """Raises UnknownStateVersion; goes on exactly where `to_bytes` stopped."""
+        version = int.from_bytes(raw[:2], "little")
+        if version != VERSION:
+            raise UnknownStateVersion(
+                f"feature state of version {version}, this kernel reads {VERSION}: warm up from candles again"
+            )
+        _, symbols, bars = _HEAD.unpack_from(raw)
+        state = cls(symbols or None)
+        count, kept = symbols or 1, min(bars, KEPT)
+        numbers = np.frombuffer(raw, dtype="<f8", offset=_HEAD.size).astype(np.float64)
+        state._tape[_BASE, :, :kept] = numbers[: 4 * count * kept].reshape(4, count, kept)
+        state._recursions = numbers[4 * count * kept :].reshape(_RECURSIONS, count)
+        state.bars = bars
+        state._end = kept
+        state._derive(0, kept)
+        return state
+
+    def _derive(self, begin: int, end: int) -> None:
+        """The columns of the tape that follow from the candles [begin, end) and the one before."""
+        h, l, c, v = self._tape[_BASE, :, begin:end]  # noqa: E741
+        c0 = np.empty_like(c)
+        c0[:, 1:] = c[:, :-1]
+        c0[:, :1] = self._tape[_C, :, begin - 1 : begin] if begin else c[:, :1]  # the very first candle is its own predecessor
+        r = _log(c / c0)
+        self._tape[_TR, :, begin:end] = np.maximum(np.maximum(h - l, np.abs(h - c0)), np.abs(l - c0))
+        self._tape[_R, :, begin:end] = r
+        self._tape[_SV, :, begin:end] = np.sign(c - c0) * v
+        self._tape[_VR, :, begin:end] = v * r
+
+    def _advance(
+        self, o_: ArrayLike, h_: ArrayLike, l_: ArrayLike, c_: ArrayLike, v_: ArrayLike
+    ) -> tuple[NDArray[np.float32], Floats]:
+        """Features and recursions with this candle. Writes only behind the end of the tape, which belongs to nobody yet."""
+        if self._end == _TAPE:
+            self._tape[:, :, :KEPT] = self._tape[:, :, KEPT:]
+            self._end = KEPT
+        tape, end = self._tape, self._end
+        o = np.asarray(o_, dtype=np.float64)
+        tape[_H, :, end], tape[_L, :, end], tape[_C, :, end], tape[_V, :, end] = h_, l_, c_, v_
+        self._derive(end, end + 1)
+        last = tape[:, :, end]
+        h, l, c, v, r = last[_H], last[_L], last[_C], last[_V], last[_R]  # noqa: E741
+        previous = tape[:, :, end - 1] if end else last
+        c0 = previous[_C]
+
+        low14 = _lowest(tape[_L], end, 14)
+        k = _ratio(c - low14, _highest(tape[_H], end, 14) - low14, 0.5)
+        state = self._recur(last, previous, k)
+        e9, e50, atr = state[_E9], state[_E50], state[_ATR]
+        rise, fall = state[_U], state[_D]
+        rsi = _ratio(rise - fall, rise + fall, 0.0)
+        macd, signal = (state[_E12] - state[_E26]) / c, state[_SIGNAL] / c
+        moving = atr >= _STILL * c
+        atr_or_1 = np.where(moving, atr, 1.0)
+        plus, minus = np.where(moving, state[_PDM : _MDM + 1] / atr_or_1, 0.0)
+
+        sum20 = _sums(tape[_R : _VR + 1], end, 20)
+        sum50 = _sums(tape[_TR : _C + 1], end, 50)
+        n20, n50 = min(end + 1, 20), min(end + 1, 50)
+        sma20, sma50 = sum20[1] / n20, sum50[2] / n50
+        hv20, sd20 = _deviation(tape[_R : _C + 1], end, 20, sum20[:2] / n20)
+        hv50 = _deviation(tape[_R], end, 50, sum50[1] / n50)
+        v20, v100 = sum20[2] / n20, _sums(tape[_V], end, 100) / min(end + 1, 100)
+        wide = sd20 >= _FLAT * c
+        band, sd_or_1 = 2.0 * sd20, np.where(wide, sd20, 1.0)
+        low50, high50 = _lowest(tape[_L], end, 50), _highest(tape[_H], end, 50)
+        c10 = tape[_C, :, max(end - 10, 0)]
+        ret12 = c / tape[_C, :, max(end - 12, 0)] - 1.0
+        weights = _WEIGHTS[:n20]
+        wma20 = np.add.reduce(tape[_C, :, end + 1 - n20 : end + 1] * weights, axis=-1) / weights.sum()
+        span = h - l
+        spread = e9 - e50
+        traded = v100 > 0.0
+
+        f: dict[str, Floats] = {
+            "open_rel": o / c0 - 1.0,
+            "high_rel": h / c0 - 1.0,
+            "low_rel": l / c0 - 1.0,
+            "close_rel": c / c0 - 1.0,
+            "volume_log_rel": _log(np.where(traded, (v + 0.01 * v100) / np.where(traded, 1.01 * v100, 1.0), 1.0)),
+            "log_ret_1": r,
+            "ret_3": c / tape[_C, :, max(end - 3, 0)] - 1.0,
+            "ret_6": c / tape[_C, :, max(end - 6, 0)] - 1.0,
+            "ret_12": ret12,
+            "range_rel": span / c,
+            "body_rel": _ratio(c - o, span, 0.0),
+            "close_pos": _ratio(c - l, span, 0.5),
+            "rsi_7": rsi[0],
+            "rsi_14": rsi[1],
+            "rsi_21": rsi[2],
+            "macd": macd,
+            "macd_signal": signal,
+            "macd_hist": macd - signal,
+            "bb_upper": (sma20 + band) / c - 1.0,
+            "bb_mid": sma20 / c - 1.0,
+            "bb_lower": (sma20 - band) / c - 1.0,
+            "bb_pctb": np.where(wide, (c - sma20 + band) / (4.0 * sd_or_1), 0.5),
+            "bb_width": 2.0 * band / sma20,
+            "stoch_k": k,
+            "stoch_d": (self._recursions[_K2] + self._recursions[_K1] + k) / min(end + 1, 3),
+            "natr_14": atr / c,
+            "atr_ratio": _ratio(atr, sum50[0] / n50, 1.0),
+            "adx_14": state[_ADX],
+            "plus_di_14": plus,
+            "minus_di_14": minus,
+            "sma10_rel": c / (_sums(tape[_C], end, 10) / min(end + 1, 10)) - 1.0,
+            "sma50_rel": c / sma50 - 1.0,
+            "ema9_rel": c / e9 - 1.0,
+            "ema21_rel": c / state[_E21] - 1.0,
+            "ema50_rel": c / e50 - 1.0,
+            "wma20_rel": c / wma20 - 1.0,
+            "volume_ratio": _ratio(v, v20, 1.0),
+            "volume_ma_ratio": _ratio(v20, v100, 1.0),
+            "obv_20": _ratio(sum20[3], sum20[2], 0.0),
+            "vpt_20": _ratio(sum20[4], sum20[2], 0.0),
+            "hv_20": hv20,
+            "hv_50": hv50,
+            "trend_strength": np.where(moving, np.abs(spread) / atr_or_1, 0.0),
+            "trend_direction": np.sign(spread),
+            "support_dist": (c - low50) / c,
+            "resistance_dist": (high50 - c) / c,
+            "roc_10": c / c10 - 1.0,
+            "mom_10_atr": np.where(moving, (c - c10) / atr_or_1, 0.0),
+            "rel_momentum": np.where(hv50 >= _FLAT, ret12 / np.where(hv50 >= _FLAT, hv50 * _SQRT_12, 1.0), 0.0),
+        }
+        rows = np.array([f[name] for name in NAMES]).T.astype(np.float32, order="C")
+        return (rows if self.symbols is not None else rows[0]), state
+
+    def _recur(self, last: Floats, previous: Floats, k: Floats) -> Floats:
+        """The recursions one candle on: mean += (value - mean) * gain, with gain 1/k for the first values (their plain mean)."""
+        values = np.empty((_STACK, last.shape[1]))
+        change = last[_C] - previous[_C]
+        up, down = last[_H] - previous[_H], previous[_L] - last[_L]
+        values[:5] = last[_C]
+        values[_U] = np.maximum(change, 0.0)
+        values[_D] = np.maximum(-change, 0.0)
+        values[_ATR] = last[_TR]
+        values[_PDM] = np.where((up > down) & (up > 0.0), up, 0.0)
+        values[_MDM] = np.where((down > up) & (down > 0.0), down, 0.0)
+        old, new = self._recursions, np.empty_like(self._recursions)
+        changes = max(self.bars, 1)  # the first candle has no change: its zeros are overwritten by the first one
+        gain = _GAIN
+        if self.bars < 64:
+            seen = np.full_like(_PERIOD, changes)
+            seen[:5] = self.bars + 1
+            gain = np.where(seen <= _PERIOD, 1.0 / seen, _GAIN)
+        new[:_STACK] = old[:_STACK] + (values - old[:_STACK]) * gain
+        macd = new[_E12] - new[_E26]
+        dx = _ratio(np.abs(new[_PDM] - new[_MDM]), new[_PDM] + new[_MDM], 0.0)
+        new[_SIGNAL] = old[_SIGNAL] + (macd - old[_SIGNAL]) * _gain(self.bars + 1, _SIGNAL_PERIOD, 2 / (_SIGNAL_PERIOD + 1))
+        new[_ADX] = old[_ADX] + (dx - old[_ADX]) * _gain(changes, _ADX_PERIOD, 1 / _ADX_PERIOD)
+        new[_K1], new[_K2] = k, old[_K1]
+        return new
+
+
+def replay(o: ArrayLike, h: ArrayLike, l: ArrayLike, c: ArrayLike, v: ArrayLike) -> NDArray[np.float32]:  # noqa: E741
+    """Features of a whole history, arrays [n] or [n, symbols]: `step` in a loop, there is no second implementation."""
+    shape = np.shape(np.asarray(c))
+    return FeatureState(shape[1] if len(shape) == 2 else None).replay(o, h, l, c, v)
+
+
+def _gain(seen: int, period: int, settled: float) -> float:
+    return 1.0 / seen if seen <= period else settled
+
+
+def _window(column: Floats, end: int, length: int) -> Floats:
+    """The last `length` values up to `end`, fewer where there are not so many."""
+    return column[..., max(end + 1 - length, 0) : end + 1]
+
+
+def _sums(column: Floats, end: int, length: int) -> Floats:
+    return np.asarray(np.add.reduce(_window(column, end, length), axis=-1))
+
+
+def _highest(column: Floats, end: int, length: int) -> Floats:
+    return np.asarray(np.maximum.reduce(_window(column, end, length), axis=-1))
+
+
+def _lowest(column: Floats, end: int, length: int) -> Floats:
+    return np.asarray(np.minimum.reduce(_window(column, end, length), axis=-1))
+
+
+def _deviation(column: Floats, end: int, length: int, mean: Floats) -> Floats:
+    """Population standard deviation of the window around its mean."""
+    apart = _window(column, end, length) - mean[..., None]
+    return np.asarray(np.sqrt(np.add.reduce(apart * apart, axis=-1) / apart.shape[-1]))
+
+
+def _ratio(above: Floats, below: Floats, otherwise: float) -> Floats:
+    """above / below, `otherwise` where below is zero (it is never negative)."""
+    some = below > 0.0
+    return np.where(some, above / np.where(some, below, 1.0), otherwise)
+
+
+def _log(values: Floats) -> Floats:
+    return np.array([math.log(value) for value in values.ravel().tolist()]).reshape(values.shape)
