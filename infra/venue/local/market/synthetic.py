@@ -23,6 +23,7 @@ worthless. With planted_signal=False the patterns stay and the drift is gone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -41,6 +42,7 @@ DRIFT_CANDLES: Final = 12
 RIGHT: Final = 0.82  # share of patterns after which the drift keeps their direction
 DRIFT_RIGHT: Final = (0.026, 0.040)  # total log move over the drift, uniform
 DRIFT_WRONG: Final = (0.030, 0.042)
+DRIFT_FADE: Final = 0.8  # a candle: most of it comes early, so that late rows say little and exits come soon
 MIN_GAP: Final = 14  # more than DRIFT_CANDLES: drifts of one symbol never overlap
 MEAN_EXTRA_GAP: Final = 16
 BURST: Final = (5.0, 9.0)  # volume of a pattern, and of a decoy, in typical volumes
@@ -242,7 +244,7 @@ class _Stream:
         direction = np.where(rng.random(MAX_PATTERNS) < 0.5, 1, -1)
         right = rng.random(MAX_PATTERNS) < RIGHT
         total = np.where(right, rng.uniform(*DRIFT_RIGHT, MAX_PATTERNS), -rng.uniform(*DRIFT_WRONG, MAX_PATTERNS))
-        shape = rng.gamma(2.0, size=(MAX_PATTERNS, DRIFT_CANDLES)) * np.sqrt(np.arange(DRIFT_CANDLES, 0, -1))
+        shape = rng.gamma(2.0, size=(MAX_PATTERNS, DRIFT_CANDLES)) * DRIFT_FADE ** np.arange(DRIFT_CANDLES)
         places = self.until_pattern + np.concatenate(([0], np.cumsum(gaps)))
         at = places[places < BLOCK]
         self.until_pattern = int(places[len(at)]) - BLOCK
@@ -306,7 +308,7 @@ def _recursion(start: float, noise: Floats, keep: float) -> Floats:
 
 
 def _vol_noise(rng: np.random.Generator) -> Floats:
-    return rng.standard_normal(BLOCK) * (VOL_OF_VOL * np.sqrt(1 - VOL_MEMORY**2))
+    return rng.normal(0.0, VOL_OF_VOL * math.sqrt(1 - VOL_MEMORY**2), BLOCK)
 
 
 def _unit_t(rng: np.random.Generator) -> Floats:
