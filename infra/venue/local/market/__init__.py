@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from infra.errors import UserError
 from infra.venue.local.market.base import MarketSource
+from infra.venue.local.market.candles import CandleMarket
 from infra.venue.local.market.synthetic import SyntheticMarket
+from infra.venue.local.market.ticks import TickMarket, find
 
 
 def open_source(spec: str, *, seed: int, symbols: Sequence[str] | None = None, history: int = 1100) -> MarketSource:
@@ -17,6 +20,10 @@ def open_source(spec: str, *, seed: int, symbols: Sequence[str] | None = None, h
     kind, _, path = spec.partition(":")
     if kind == "synthetic" and not path:
         return SyntheticMarket(seed, symbols, history=history)
+    if kind == "candles" and path:
+        return CandleMarket(Path(path).expanduser(), seed=seed, symbols=symbols, history=history)
+    if kind == "ticks" and path:
+        return TickMarket(find(path), seed=seed, symbols=symbols, history=history)
     raise UserError(
         f"the market '{spec}' is not known",
         "a market is synthetic, ticks:PATH or candles:PATH",
