@@ -1,6 +1,6 @@
 # Each target makes what it needs: .venv from the lock, downloads into a cache outside the checkout. No questions.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check format lock clean
+.PHONY: help run dev test test-fast check format lock clean
 PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv
@@ -30,6 +30,8 @@ run: .venv/run.stamp ## the whole street: broker, ClickHouse, exchange, workers;
 
 test: .venv/dev.stamp ## all tests, broker and whole-stack ones too
 	$(BIN)/python -m pytest -m "not full" $(ARGS)
+
+dev: .venv/dev.stamp ## .venv with everything for tests and training
 
 test-fast: .venv/dev.stamp ## unit and property tests only
 	$(BIN)/python -m pytest tests/unit tests/property $(ARGS)

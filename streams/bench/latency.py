@@ -1,0 +1,144 @@
+"""`quantum bench latency`: how long from a mark to the decision that it caused, and from a tick to the candle that it closed.
+
+The whole embedded stack runs on free ports. One consumer outside it reads the four topics and pairs cause and effect by the `inputs` header
+(topic/partition/offset). Start of a pair: the record time that the gateway gave the mark or tick when it published it. End: the
+decision or candle read from its topic. Hops: publish -> effect made (by record times), effect made -> effect read.
+Record times are whole milliseconds, so a single figure is right to about 1 ms.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from confluent_kafka import Consumer, Message, TopicPartition
+
+from infra.broker.admin import offsets
+from infra.errors import UserError
+from infra.paths import CHECKOUT
+from infra.settings import load
+from schemas import topics
+from streams.cli import any_ports
+from streams.launcher import Stack
+
+CAUSES = (topics.MARKET_MARKS.name, topics.MARKET_TRADES.name)
+EFFECTS = {topics.TRADE_EXIT_DECISIONS.name: topics.MARKET_MARKS.name, topics.MARKET_CANDLES.name: topics.MARKET_TRADES.name}
+LIMIT_S = 420.0
+
+
+@dataclass
+class Pairs:
+    """Delays in ms of one effect topic: whole, and its two hops."""
+
+    whole: list[float] = field(default_factory=list)
+    made: list[float] = field(default_factory=list)
+    read: list[float] = field(default_factory=list)
+
+
+def run(n: int = 1000, policy: Path | None = None) -> dict[str, Any]:
+    """Starts the stack, measures `n` pairs of mark and position at least, stops it. Raises UserError when they do not come."""
+    with tempfile.TemporaryDirectory(prefix="quantum-bench-") as run_dir:
+        chosen = policy or CHECKOUT / "docs" / "policies" / "many-positions.json"
+        settings = load(run_dir=Path(run_dir), policy_file=chosen, **any_ports())
+        with Stack(settings, fresh=True) as stack:
+            stack.start()
+            found = _measure(stack, n)
+    return found
+
+
+def _measure(stack: Stack, n: int) -> dict[str, Any]:
+    pairs = {name: Pairs() for name in EFFECTS}
+    over = threading.Event()
+    reader = threading.Thread(target=_read, args=(stack.settings.bootstrap, pairs, over), daemon=True)
+    reader.start()
+    began = time.monotonic()
+    decisions, candles = pairs[topics.TRADE_EXIT_DECISIONS.name], pairs[topics.MARKET_CANDLES.name]
+    stack.watch(lambda: len(decisions.whole) >= n or time.monotonic() - began > LIMIT_S)
+    over.set()
+    reader.join(10)
+    if len(decisions.whole) < n:
+        raise UserError(
+            f"only {len(decisions.whole)} pairs of mark and position came within {LIMIT_S:.0f} s",
+            "too few positions were open",
+            "ask for fewer with -n, or look at the workers' logs",
+        )
+    return {
+        "p50_ms": _at(decisions.whole, 0.50),
+        "p99_ms": _at(decisions.whole, 0.99),
+        "n": len(decisions.whole),
+        "candle_p50_ms": _at(candles.whole, 0.50),
+        "candle_p99_ms": _at(candles.whole, 0.99),
+        "candle_n": len(candles.whole),
+        "hops": {
+            "mark_to_decision_made_p50_ms": _at(decisions.made, 0.50),
+            "mark_to_decision_made_p99_ms": _at(decisions.made, 0.99),
+            "decision_made_to_read_p50_ms": _at(decisions.read, 0.50),
+            "decision_made_to_read_p99_ms": _at(decisions.read, 0.99),
+            "tick_to_candle_made_p50_ms": _at(candles.made, 0.50),
+            "tick_to_candle_made_p99_ms": _at(candles.made, 0.99),
+            "candle_made_to_read_p50_ms": _at(candles.read, 0.50),
+            "candle_made_to_read_p99_ms": _at(candles.read, 0.99),
+        },
+        "restarts": stack.restarts,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def _at(values: list[float], share: float) -> float | None:
+    if not values:
+        return None
+    if share == 0.5:
+        return round(median(values), 2)
+    return round(sorted(values)[min(len(values) - 1, int(len(values) * share))], 2)
+
+
+def _read(bootstrap: str, pairs: dict[str, Pairs], over: threading.Event) -> None:
+    """Pairs causes and effects by offset; an effect that is read before its cause waits for it."""
+    names = [*CAUSES, *EFFECTS]
+    ends = offsets(bootstrap, names)
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": "bench", "enable.auto.commit": False, "fetch.wait.max.ms": 100}
+    )
+    consumer.assign([TopicPartition(name, p, high) for name in names for p, (_, high) in ends[name].items()])
+    published: dict[str, float] = {}
+    waiting: dict[str, list[tuple[str, float, float]]] = {}
+    while not over.is_set():
+        message = consumer.poll(0.1)
+        if message is None or message.error() is not None:
+            continue
+        now = time.time() * 1000
+        name, made = str(message.topic()), float(message.timestamp()[1])
+        where = f"{name}/{message.partition()}/{message.offset()}"
+        if name in CAUSES:
+            published[where] = made
+            for effect, effect_made, effect_read in waiting.pop(where, ()):
+                _add(pairs[effect], made, effect_made, effect_read)
+            continue
+        for cause in _inputs(message):
+            if not cause.startswith(EFFECTS[name]):
+                continue
+            if cause in published:
+                _add(pairs[name], published[cause], made, now)
+            else:
+                waiting.setdefault(cause, []).append((name, made, now))
+    consumer.close()
+
+
+def _inputs(message: Message) -> Iterable[str]:
+    for key, value in message.headers() or ():
+        if key == "inputs" and value is not None:
+            text = value.decode() if isinstance(value, bytes) else value
+            return text.split(",")
+    return ()
+
+
+def _add(pairs: Pairs, published: float, made: float, read: float) -> None:
+    pairs.whole.append(read - published)
+    pairs.made.append(made - published)
+    pairs.read.append(read - made)
