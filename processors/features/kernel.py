@@ -52,7 +52,7 @@ class UnknownStateVersion(Exception):
 
 
 class FeatureState:
-    """Features of one symbol (plain numbers in, [49] out), or with `symbols` of several in step ([symbols] in, [symbols, 49] out)."""
+    """Features of one symbol (numbers in, [49] out), or with `symbols` of several in step ([symbols] in, [symbols, 49] out)."""
 
     __slots__ = ("_end", "_recursions", "_tape", "bars", "symbols")
 

@@ -1,0 +1,246 @@
+"""Trades into closed candles of 1 and 5 minutes: a fold that gives the same candles however the trades were cut into frames.
+
+A trade belongs to the minute of its own time `t`. Only ticks close candles: a tick says that every trade with t < at stands
+before it. Rules for what is not as it should be:
+- a trade whose id has been seen (id <= `last_id`) is a repetition: skipped;
+- a trade older than the last closed minute is late: counted, and left out of every interval, so that a 5-minute candle
+  is always made of exactly the trades of its five minutes; the next candle of each interval reports the count;
+- a minute without trades gives a flat candle (o = h = l = c = the close before, v = 0) from the first trade or the seed on;
+- without a seed the first candles begin at the first trade, inside their interval.
+Sums run trade by trade in the order of ids, on every interval by itself: no sum of sums, no compensation.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, compress, pairwise
+from operator import mul, not_
+from typing import Final, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
+
+MINUTE_MS: Final = 60_000
+INTERVALS: Final = {"1m": MINUTE_MS, "5m": 5 * MINUTE_MS}
+"""Interval to its length. Each is a multiple of the first, on whose boundaries candles close."""
+
+VERSION: Final = 1
+
+
+class Bucket(msgspec.Struct, frozen=True, array_like=True):
+    """A candle in the making. `quote`: sum of price x quantity, `taker_buy`: quantity that the taker bought."""
+
+    open_at: int
+    o: float
+    h: float
+    l: float  # noqa: E741 - the field's standard letter
+    c: float
+    v: float
+    quote: float
+    taker_buy: float
+    trades: int
+    first_id: int
+    last_id: int
+    backfilled: bool
+
+
+class Fold(msgspec.Struct, frozen=True):
+    """Candles of one instrument in the making. `closed_at`: everything before is closed, 0 before the first trade or seed.
+
+    `open`: per interval the buckets that no tick has closed yet, by time; `late`: per interval, since its last candle.
+    `missed`: ids that never came (a gap that nobody refilled), for a metric.
+    """
+
+    version: int = VERSION
+    last_id: int = 0
+    closed_at: int = 0
+    price: float = 0.0
+    missed: int = 0
+    late: tuple[int, ...] = (0,) * len(INTERVALS)
+    open: tuple[tuple[Bucket, ...], ...] = ((),) * len(INTERVALS)
+
+
+class Closed(NamedTuple):
+    """A closed candle [open_at, close_at). A flat one has no trades: its ids are the last id seen and one more (first > last)."""
+
+    interval: str
+    open_at: int
+    close_at: int
+    o: float
+    h: float
+    l: float  # noqa: E741 - the field's standard letter
+    c: float
+    v: float
+    quote_volume: float
+    taker_buy_volume: float
+    trades: int
+    first_id: int
+    last_id: int
+    flat: bool
+    backfilled: bool
+    late: int
+
+
+def seed(fold: Fold, at: int, price: float, next_id: int) -> Fold:
+    """Begin where a candle history ends: `at` its last close (a minute), `price` its last price, `next_id` of the trade after it.
+
+    What was in the making is forgotten, unless the history tells nothing new: a repeated seed changes nothing.
+    """
+    if at <= fold.closed_at and next_id - 1 <= fold.last_id:
+        return fold
+    if at <= fold.closed_at:  # trades are missing, but no candle is closed twice
+        return replace(fold, last_id=next_id - 1, missed=fold.missed + next_id - 1 - fold.last_id)
+    return Fold(last_id=next_id - 1, closed_at=at - at % MINUTE_MS, price=price, missed=fold.missed)
+
+
+def trades(
+    fold: Fold,
+    first_id: int,
+    t: Sequence[int],
+    p: Sequence[float],
+    q: Sequence[float],
+    m: Sequence[int],
+    *,
+    backfilled: bool = False,
+) -> Fold:
+    """Fold a frame: columns of equal length, ids contiguous from `first_id`, `m` true where the buyer was the maker."""
+    seen = fold.last_id + 1 - first_id
+    if seen > 0 and fold.closed_at:
+        if seen >= len(t):
+            return fold
+        first_id, t, p, q, m = first_id + seen, t[seen:], p[seen:], q[seen:], m[seen:]
+    if not t:
+        return fold
+    missed = fold.missed + (first_id - fold.last_id - 1 if fold.closed_at else 0)
+    closed_at = fold.closed_at or t[0] - t[0] % MINUTE_MS
+    late = 0
+    open_ = fold.open
+    for begin, end, minute in _runs(t):
+        if minute < closed_at:
+            late += end - begin
+            continue
+        run = (p, q, m) if end - begin == len(t) else (p[begin:end], q[begin:end], m[begin:end])
+        open_ = tuple(
+            _add(buckets, minute - minute % length, first_id + begin, *run, backfilled=backfilled)
+            for buckets, length in zip(open_, INTERVALS.values(), strict=True)
+        )
+    counts = tuple(count + late for count in fold.late) if late else fold.late
+    return replace(fold, last_id=first_id + len(t) - 1, closed_at=closed_at, missed=missed, late=counts, open=open_)
+
+
+def close(fold: Fold, at: int) -> tuple[Fold, list[Closed]]:
+    """A tick has come: every candle that ends at or before `at` is closed, oldest first, the shorter interval first."""
+    boundary = at - at % MINUTE_MS
+    if not fold.closed_at or boundary <= fold.closed_at:
+        return fold, []
+    candles: list[Closed] = []
+    price, last_id = fold.price, fold.open[0][0].first_id - 1 if fold.open[0] else fold.last_id
+    open_, late = [list(buckets) for buckets in fold.open], list(fold.late)
+    for close_at in range(fold.closed_at + MINUTE_MS, boundary + MINUTE_MS, MINUTE_MS):
+        for position, (interval, length) in enumerate(INTERVALS.items()):
+            if close_at % length:
+                continue
+            if open_[position] and open_[position][0].open_at < close_at:
+                bucket = open_[position].pop(0)
+                candles.append(_closed(interval, length, bucket, late[position]))
+                if not position:  # the shortest interval says what the last price was
+                    price, last_id = bucket.c, bucket.last_id
+            else:
+                candles.append(_flat(interval, length, close_at, price, last_id, late[position]))
+            late[position] = 0
+    left = tuple(tuple(buckets) for buckets in open_)
+    return replace(fold, closed_at=boundary, price=price, late=tuple(late), open=left), candles
+
+
+def _runs(t: Sequence[int]) -> Iterable[tuple[int, int, int]]:
+    """Neighbours of one minute: (begin, end, minute). Mostly the whole frame."""
+    low = min(t)
+    minute = low - low % MINUTE_MS
+    if max(t) < minute + MINUTE_MS:
+        return [(0, len(t), minute)]
+    minutes = [moment - moment % MINUTE_MS for moment in t]
+    cuts = [0, *(i for i in range(1, len(t)) if minutes[i] != minutes[i - 1]), len(t)]
+    return [(begin, end, minutes[begin]) for begin, end in pairwise(cuts)]
+
+
+def _add(
+    buckets: tuple[Bucket, ...],
+    open_at: int,
+    first_id: int,
+    p: Sequence[float],
+    q: Sequence[float],
+    m: Sequence[int],
+    *,
+    backfilled: bool,
+) -> tuple[Bucket, ...]:
+    """The buckets with a run of trades in the one that opens at `open_at`."""
+    place = len(buckets)
+    while place and buckets[place - 1].open_at > open_at:
+        place -= 1
+    old = buckets[place - 1] if place and buckets[place - 1].open_at == open_at else None
+    high, low, last_id = max(p), min(p), first_id + len(p) - 1
+    bought = compress(q, map(not_, m))
+    if old is None:
+        bucket = Bucket(
+            open_at,
+            p[0],
+            high,
+            low,
+            p[-1],
+            _sum(q, 0.0),
+            _sum(map(mul, p, q), 0.0),
+            _sum(bought, 0.0),
+            len(p),
+            first_id,
+            last_id,
+            backfilled,
+        )
+        return (*buckets[:place], bucket, *buckets[place:])
+    bucket = Bucket(
+        open_at,
+        old.o,
+        high if high > old.h else old.h,
+        low if low < old.l else old.l,
+        p[-1],
+        _sum(q, old.v),
+        _sum(map(mul, p, q), old.quote),
+        _sum(bought, old.taker_buy),
+        old.trades + len(p),
+        old.first_id,
+        last_id,
+        backfilled or old.backfilled,
+    )
+    return (*buckets[: place - 1], bucket, *buckets[place:])
+
+
+def _sum(values: Iterable[float], start: float) -> float:
+    """Plain additions from left to right: Python's own `sum` compensates from 3.12 on, and a cut frame would sum otherwise."""
+    return deque(accumulate(values, initial=start), maxlen=1)[0]
+
+
+def _closed(interval: str, length: int, b: Bucket, late: int) -> Closed:
+    return Closed(
+        interval,
+        b.open_at,
+        b.open_at + length,
+        b.o,
+        b.h,
+        b.l,
+        b.c,
+        b.v,
+        b.quote,
+        b.taker_buy,
+        b.trades,
+        b.first_id,
+        b.last_id,
+        False,
+        b.backfilled,
+        late,
+    )
+
+
+def _flat(interval: str, length: int, close_at: int, price: float, last_id: int, late: int) -> Closed:
+    return Closed(
+        interval, close_at - length, close_at, price, price, price, price, 0.0, 0.0, 0.0, 0, last_id + 1, last_id, True, False, late
+    )
