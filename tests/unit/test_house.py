@@ -68,7 +68,11 @@ def test_imports_go_one_way(layer: str) -> None:
 
 def test_only_streams_knows_faust() -> None:
     wrong = [
-        str(path) for layer in LAYERS[:3] for path in files(layer) for name in imports(path) if name.split(".")[0] in ("faust", "mode")
+        str(path)
+        for layer in LAYERS[:3]
+        for path in files(layer)
+        for name in imports(path)
+        if name.split(".")[0] in ("faust", "mode")
     ]
     assert not wrong
 
