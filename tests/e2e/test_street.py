@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,9 +94,9 @@ def look_inside(run: Run) -> None:
 
 
 @pytest.fixture(scope="module")
-def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = Run.make(tmp_path_factory.mktemp("street"), "--for", "90", QT_API_SECRET=CANARY)
-    yield run.go(look_inside)
+    return run.go(look_inside)
 
 
 def assert_adds_up(run: Run) -> None:

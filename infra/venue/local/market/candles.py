@@ -24,6 +24,7 @@ COLUMNS: Final = ("symbol", "open_time", "open", "high", "low", "close", "volume
 LIVE_AT_LEAST: Final = 12  # candles after the history, else there is nothing to watch
 OFF_TICK: Final = 1e-3  # of a tick: what float noise may add to an exact price
 OFF_STEP: Final = 1e-2
+GIVE: Final = "give a Parquet or CSV file of 5-minute candles"
 
 
 @dataclass(slots=True)
@@ -44,20 +45,19 @@ class CandleMarket:
     def __init__(self, path: Path, *, seed: int, symbols: Sequence[str] | None = None, history: int = 1100) -> None:
         raw = read(path)
         names = tuple(dict.fromkeys(symbols)) if symbols is not None else tuple(sorted(raw))
+        what = f"{path} cannot drive the market"
         if missing := [name for name in names if name not in raw]:
-            raise UserError(
-                f"{path} cannot drive the market", f"it has no {', '.join(missing)}", f"choose from {', '.join(sorted(raw))}"
-            )
+            raise UserError(what, f"it has no {', '.join(missing)}", f"choose from {', '.join(sorted(raw))}")
         if unknown := [name for name in names if name not in SYMBOLS]:
             raise UserError(
-                f"{path} cannot drive the market",
+                what,
                 f"tick and step of {', '.join(unknown)} are not known to the local exchange",
                 f"choose symbols from {', '.join(SYMBOLS)}",
             )
         self.seed = seed
         self.past = history
         self.symbols = tuple(SYMBOLS[name] for name in names)
-        self._rows = _rows(path, {name: raw[name] for name in names}, self.symbols, history + LIVE_AT_LEAST)
+        self._rows = _rows(what, {name: raw[name] for name in names}, self.symbols, history + LIVE_AT_LEAST)
         self.start_t = self._rows[history][0].open_t
 
     def history(self) -> Iterator[Candle5m]:
@@ -77,9 +77,7 @@ class CandleMarket:
 def read(path: Path) -> dict[str, Columns]:
     """The file's rows by symbol, unchecked beyond their columns."""
     if not path.is_file():
-        raise UserError(
-            f"candles cannot be read from {path}", "there is no such file", "give a Parquet or CSV file of 5-minute candles"
-        )
+        raise UserError(f"candles cannot be read from {path}", "there is no such file", GIVE)
     return _parquet(path) if path.suffix == ".parquet" else _csv(path)
 
 
@@ -89,13 +87,12 @@ def _parquet(path: Path) -> dict[str, Columns]:
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
     except ImportError:
-        raise UserError(
-            f"{path} cannot be read", "Parquet needs the package pyarrow", "install the extra 'embedded' or give a CSV file"
-        ) from None
+        why = "Parquet needs the package pyarrow"
+        raise UserError(f"{path} cannot be read", why, "install the extra 'embedded' or give a CSV file") from None
     try:
         schema = pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} cannot be read as Parquet", str(error), "give a Parquet or CSV file of 5-minute candles") from None
+        raise UserError(f"{path} cannot be read as Parquet", str(error), GIVE) from None
     _require(path, schema.names)
     table = pq.read_table(path, columns=list(COLUMNS))
     opened = table.column("open_time")
@@ -123,9 +120,8 @@ def _csv(path: Path) -> dict[str, Columns]:
                     (float(row["open"]), float(row["high"]), float(row["low"]), float(row["close"]), float(row["volume"]))
                 )
     except (ValueError, TypeError) as error:  # UnicodeDecodeError is a ValueError
-        raise UserError(
-            f"{path} cannot be read as CSV", f"line {reader.line_num}: {error}", "write numbers and UTC times"
-        ) from None
+        why = f"line {reader.line_num}: {error}"
+        raise UserError(f"{path} cannot be read as CSV", why, "write numbers and UTC times") from None
     return found
 
 
@@ -150,26 +146,19 @@ def _milliseconds(t: int) -> int:
     return t // 1000 if t > 10**14 else t
 
 
-def _rows(path: Path, raw: dict[str, Columns], symbols: Sequence[Symbol], needed: int) -> list[list[Candle5m]]:
+def _rows(what: str, raw: dict[str, Columns], symbols: Sequence[Symbol], needed: int) -> list[list[Candle5m]]:
     """Candles by time, one row of all symbols each; the window that all symbols share."""
-    what = f"{path} cannot drive the market"
     first = max(min(rows.open_t) for rows in raw.values())
     last = min(max(rows.open_t) for rows in raw.values())
     count = max(0, (last - first) // CANDLE_MS + 1)
     if count < needed:
-        raise UserError(
-            what,
-            f"its symbols share {count} candles, {needed} are needed",
-            "give more candles, or ask for fewer symbols or a shorter history",
-        )
+        why = f"its symbols share {count} candles, {needed} are needed"
+        raise UserError(what, why, "give more candles, or ask for fewer symbols or a shorter history")
     columns: list[list[Candle5m]] = []
     for symbol in symbols:
         rows = raw[symbol.name]
-        series = [
-            _exact(what, symbol, t, values)
-            for t, values in sorted(zip(rows.open_t, rows.values, strict=True))
-            if first <= t <= last
-        ]
+        inside = sorted((t, values) for t, values in zip(rows.open_t, rows.values, strict=True) if first <= t <= last)
+        series = [_exact(what, symbol, t, values) for t, values in inside]
         for i, candle in enumerate(series):
             if candle.open_t != first + i * CANDLE_MS:
                 raise UserError(
@@ -189,11 +178,8 @@ def _exact(what: str, symbol: Symbol, t: int, values: tuple[float, float, float,
     volume = round(Decimal(repr(values[4])) / symbol.step)
     off = max(abs(ticks - value / tick) for ticks, value in zip(prices, values[:4], strict=True))
     if off > OFF_TICK or abs(volume - values[4] / step) > OFF_STEP:
-        raise UserError(
-            what,
-            f"{symbol.name} at {_utc(t)} is not on its tick {symbol.tick} or step {symbol.step}",
-            "give candles as the exchange printed them",
-        )
+        why = f"{symbol.name} at {_utc(t)} is not on its tick {symbol.tick} or step {symbol.step}"
+        raise UserError(what, why, "give candles as the exchange printed them")
     candle = Candle5m(symbol.name, t, prices[0], prices[1], prices[2], prices[3], volume)
     if reason := unfit(candle):
         raise UserError(what, f"{symbol.name} at {_utc(t)}: {reason}", "repair that candle")

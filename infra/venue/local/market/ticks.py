@@ -43,6 +43,7 @@ from infra.venue.local.market.expand import funding_rate
 from infra.venue.local.market.synthetic import candles
 
 MARK_EVERY_MS: Final = 1000
+GIVE: Final = "give a directory, or files separated by commas"
 
 
 class _Message(msgspec.Struct):
@@ -94,14 +95,11 @@ class TickMarket:
         for event in found:
             if isinstance(event, Trade):
                 first.setdefault(event.symbol, event)
+        what = "the capture cannot drive the market"
         if missing := [name for name in symbols or () if name not in first]:
-            raise UserError(
-                "the capture cannot drive the market",
-                f"no trade of {', '.join(missing)}",
-                f"choose from {', '.join(sorted(first))}",
-            )
+            raise UserError(what, f"no trade of {', '.join(missing)}", f"choose from {', '.join(sorted(first))}")
         if not first:
-            raise UserError("the capture cannot drive the market", "it holds no trades", "give captures with trade streams")
+            raise UserError(what, "it holds no trades", "give captures with trade streams")
         self.seed = seed
         self.past = history
         self.symbols = tuple(SYMBOLS[name] for name in (tuple(dict.fromkeys(symbols)) if symbols is not None else sorted(first)))
@@ -129,13 +127,9 @@ def find(spec: str) -> list[Path]:
     folder = Path(spec)
     files = sorted(folder.glob("usdm_*.gz")) if folder.is_dir() else [Path(part) for part in spec.split(",") if part]
     if not files:
-        raise UserError(
-            f"no capture in '{spec}'", "a directory must hold usdm_*.gz", "give a directory, or files separated by commas"
-        )
+        raise UserError(f"no capture in '{spec}'", "a directory must hold usdm_*.gz", GIVE)
     if absent := [str(file) for file in files if not file.is_file()]:
-        raise UserError(
-            "a capture cannot be read", f"there is no file {', '.join(absent)}", "give a directory, or files separated by commas"
-        )
+        raise UserError("a capture cannot be read", f"there is no file{', '.join(absent)}", GIVE)
     return files
 
 
@@ -147,7 +141,8 @@ def read(file: Path, symbols: Sequence[str] | None = None) -> Iterator[Trade | Q
     number = 0
     try:
         with gzip.open(file) as lines:
-            for number, line in enumerate(lines, 1):
+            for line in lines:
+                number += 1
                 head = line[:64]
                 traded = b'@trade"' in head
                 if not traded and b'@bookTicker"' not in head:
