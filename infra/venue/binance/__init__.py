@@ -1,0 +1,1 @@
+"""Binance: the only place that knows its words."""

@@ -1,0 +1,89 @@
+"""Filters of exchangeInfo, and rounding that errs on the safe side: a quantity never grows, a stop never loosens.
+
+Ticks and steps come from the filters; `pricePrecision` is not a tick (BTCUSDT: precision 2, tick 0.10).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from typing import Any
+
+from infra.venue.port import Filters
+from schemas import ids
+from schemas.units import OrderSide
+
+VENUE, MARKET = "binance", "usdm"
+
+
+def instrument_of(symbol: str) -> str:
+    return ids.instrument(VENUE, MARKET, symbol)
+
+
+def parse_filters(symbol: Mapping[str, Any]) -> Filters:
+    """One entry of exchangeInfo's `symbols`. Raises KeyError where a filter that we rely on is missing."""
+    found = {entry["filterType"]: entry for entry in symbol["filters"]}
+    price, lot = found["PRICE_FILTER"], found["LOT_SIZE"]
+    percent = found.get("PERCENT_PRICE", {})
+    return Filters(
+        instrument=instrument_of(symbol["symbol"]),
+        tick=Decimal(price["tickSize"]),
+        step=Decimal(lot["stepSize"]),
+        min_quantity=Decimal(lot["minQty"]),
+        max_quantity=Decimal(lot["maxQty"]),
+        market_max_quantity=Decimal(found.get("MARKET_LOT_SIZE", lot)["maxQty"]),
+        min_notional=Decimal(str(found["MIN_NOTIONAL"]["notional"])),
+        min_price=Decimal(price["minPrice"]),
+        max_price=Decimal(price["maxPrice"]),
+        up_multiplier=Decimal(percent.get("multiplierUp", "1.05")),
+        down_multiplier=Decimal(percent.get("multiplierDown", "0.95")),
+        trading=symbol.get("status") == "TRADING" and symbol.get("contractType", "PERPETUAL") == "PERPETUAL",
+    )
+
+
+def quantity_down(filters: Filters, quantity: Decimal, *, market: bool = False) -> Decimal:
+    """The largest quantity on step that is not above `quantity` nor above what one order may have."""
+    most = min(filters.max_quantity, filters.market_max_quantity) if market else filters.max_quantity
+    return _on_grid(min(quantity, most), filters.step, ROUND_FLOOR)
+
+
+def price_near(filters: Filters, price: Decimal) -> Decimal:
+    """The price on tick nearest to `price`."""
+    return _on_grid(price, filters.tick, ROUND_HALF_EVEN)
+
+
+def stop_price(filters: Filters, price: Decimal, closes_with: OrderSide) -> Decimal:
+    """A stop's trigger on tick, never looser: a long's (closed by SELL) is rounded up, a short's down, towards the market."""
+    return _on_grid(price, filters.tick, ROUND_CEILING if closes_with is OrderSide.SELL else ROUND_FLOOR)
+
+
+def objection(
+    filters: Filters,
+    quantity: Decimal,
+    price: Decimal | None,
+    reference: Decimal,
+    *,
+    reduces: bool,
+    market: bool = False,
+) -> str | None:
+    """Why the exchange would refuse this order, or None. `reference`: mark price; an order that only reduces may be small."""
+    most = min(filters.max_quantity, filters.market_max_quantity) if market else filters.max_quantity
+    if not filters.trading and not reduces:
+        return f"{filters.instrument} is not open for trading"
+    if quantity <= 0 or quantity % filters.step:
+        return f"quantity {quantity} is not a positive multiple of {filters.step}"
+    if quantity < filters.min_quantity or quantity > most:
+        return f"quantity {quantity} is outside {filters.min_quantity} .. {most}"
+    if price is not None:
+        if price <= 0 or price % filters.tick:
+            return f"price {price} is not a positive multiple of {filters.tick}"
+        if price < filters.min_price or price > filters.max_price:
+            return f"price {price} is outside {filters.min_price} .. {filters.max_price}"
+    notional = quantity * (price if price is not None else reference)
+    if not reduces and notional < filters.min_notional:
+        return f"notional {notional} is below {filters.min_notional}"
+    return None
+
+
+def _on_grid(value: Decimal, unit: Decimal, rounding: str) -> Decimal:
+    return (value / unit).to_integral_value(rounding) * unit

@@ -1,0 +1,254 @@
+"""Sockets that never end: each is watched, and rebuilt as a new object at the first doubt.
+
+The library reconnects by itself, gives up after five tries, throws away its queue when that is full and says nothing about what
+was missed. So: any error message, a closed read loop, silence, age or a lost listen key ends the connection here; the next one
+is a new object of a new manager, after a jittered back-off without limit. Each connection is an `epoch`; a new epoch begins with
+an empty batch, at which the consumer repairs the gap by REST. What comes in is taken from the library at once into a bounded
+buffer; when that is full (the consumer cannot write on), the connection is closed until there is room: nothing is dropped
+in silence, the next epoch repairs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+from binance.exceptions import ReadLoopClosed
+from binance.ws.constants import WSListenerState
+from binance.ws.reconnecting_websocket import ReconnectingWebsocket
+from binance.ws.streams import BinanceSocketManager
+
+from infra.settings import Settings
+from infra.venue.binance.client import BinanceUsdm, RestClient
+from infra.venue.port import Batch, VenueError
+
+log = logging.getLogger(__name__)
+
+QUEUE = 100_000
+"""The library's own queue: never the one that fills."""
+BUFFER = 50_000
+SILENCE_S = 30.0
+MAX_AGE_S = 23.5 * 3600
+KEEP_KEY_S = 1500.0
+BACK_OFF_S = (0.1, 30.0)
+PING_S = 10.0
+
+Build = Callable[[], Awaitable[ReconnectingWebsocket]]
+
+
+class Broken(Exception):
+    """Why a connection was given up."""
+
+
+class Socket:
+    """One subscription (infra.venue.port.Stream). `build` makes a fresh, unconnected socket; `keep` runs beside each connection."""
+
+    def __init__(
+        self,
+        name: str,
+        build: Build,
+        *,
+        silence_s: float = SILENCE_S,
+        max_age_s: float = MAX_AGE_S,
+        buffer: int = BUFFER,
+        keep: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.name = name
+        self.epoch = 0
+        self._build = build
+        self._silence_s = silence_s
+        self._max_age_s = max_age_s
+        self._buffer = buffer
+        self._keep = keep
+        self._pending: list[Batch] = []
+        self._size = 0
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._connected = False
+        self._heard = time.monotonic()
+        self._doubt: str | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def connected(self) -> bool:
+        return self._connected
+
+    @property
+    def rebuilds(self) -> int:
+        return max(0, self.epoch - 1)
+
+    @property
+    def silent_s(self) -> float:
+        return time.monotonic() - self._heard
+
+    def doubt(self, why: str) -> None:
+        """Somebody knows that this connection misses something: it is rebuilt."""
+        self._doubt = why
+
+    async def batches(self) -> AsyncIterator[Batch]:
+        """Endless; ends only with `close`. Batches of one epoch are in the order of the connection."""
+        self._task = self._task or asyncio.create_task(self._run(), name=f"socket-{self.name}")
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            pending, self._pending, self._size = self._pending, [], 0
+            self._room.set()
+            for batch in pending:
+                yield batch
+            if self._task.done() and not self._pending:
+                self._task.result()
+                return
+
+    async def close(self) -> None:
+        task = self._task
+        if task is not None and not task.done():
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        self._arrived.set()
+
+    # -- the supervisor
+
+    async def _run(self) -> None:
+        wait = BACK_OFF_S[0]
+        while True:
+            await self._room.wait()
+            began = time.monotonic()
+            try:
+                await self._live()
+            except (Broken, ReadLoopClosed, VenueError, OSError, TimeoutError) as e:
+                log.warning(
+                    "socket broken", extra={"socket": self.name, "epoch": self.epoch, "why": f"{type(e).__name__} {e}".strip()}
+                )
+            except Exception as e:  # the library lets anything through, its transport's exceptions among them
+                log.warning(
+                    "socket broken", extra={"socket": self.name, "epoch": self.epoch, "why": f"{type(e).__name__} {e}".strip()}
+                )
+            self._connected = False
+            wait = BACK_OFF_S[0] if time.monotonic() - began > 10 else min(wait * 2, BACK_OFF_S[1])
+            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
+
+    async def _live(self) -> None:
+        """One connection, until something is wrong with it (raises)."""
+        socket = await self._build()
+        keeper: asyncio.Task[None] | None = None
+        try:
+            await asyncio.wait_for(socket.connect(), 10)
+            self.epoch += 1
+            self._doubt = None
+            self._connected = True
+            self._heard = born = time.monotonic()
+            self._put(Batch(self.epoch, ()))
+            keeper = asyncio.ensure_future(self._keep()) if self._keep else None
+            while True:
+                messages = await self._read(socket)
+                if messages:
+                    self._heard = time.monotonic()
+                    self._put(Batch(self.epoch, messages))
+                if keeper is not None and keeper.done():
+                    keeper.result()
+                if self._doubt is not None:
+                    raise Broken(self._doubt)
+                if self.silent_s > self._silence_s:
+                    raise Broken(f"no message for {self.silent_s:.0f} s")
+                if time.monotonic() - born > self._max_age_s:
+                    raise Broken("old enough: the exchange cuts at 24 h")
+                if self._size >= self._buffer:
+                    self._room.clear()
+                    raise Broken(f"{self._size} messages are not written on: reading stops until there is room")
+        finally:
+            self._connected = False
+            if keeper is not None:
+                keeper.cancel()
+            await _dismantle(socket)
+
+    def _put(self, batch: Batch) -> None:
+        self._pending.append(batch)
+        self._size += len(batch.messages)
+        self._arrived.set()
+
+    async def _read(self, socket: ReconnectingWebsocket) -> list[Any]:
+        """All that lies ready, at least one message unless a second passes. Raises Broken on the library's own error messages."""
+        try:
+            first = await asyncio.wait_for(socket.recv(), 1.0)
+        except TimeoutError:
+            return []
+        messages = [first]
+        queue: asyncio.Queue[Any] = socket._queue
+        while not queue.empty():
+            messages.append(queue.get_nowait())
+        for i, message in enumerate(messages):
+            if isinstance(message, dict) and message.get("e") in ("error", "listenKeyExpired"):
+                if i:
+                    self._put(Batch(self.epoch, messages[:i]))
+                raise Broken(f"{message.get('e')} {message.get('type', '')} {message.get('m', '')}".strip())
+        return messages
+
+
+async def _dismantle(socket: ReconnectingWebsocket) -> None:
+    """Ends the library's read loop at once (left alone it waits up to 10 s) and both of its ways to come back."""
+    socket.ws_state = WSListenerState.EXITING
+    ws = socket.ws
+    with contextlib.suppress(Exception):  # whatever is wrong with a connection that we leave behind is no concern of ours
+        if ws is not None:
+            await asyncio.wait_for(ws.close(), 1.0)
+    with contextlib.suppress(Exception):
+        await asyncio.wait_for(socket.close(), 2.0)
+
+
+class _Sockets(BinanceSocketManager):  # type: ignore[misc]  # the library has no types
+    """Addresses moved as in client.py."""
+
+
+def _manager(client: RestClient, http: str) -> BinanceSocketManager:
+    ws = "ws" + http.removeprefix("http") + "/"
+    names = [f"{kind}STREAM_{which}URL" for kind in ("", "F", "D") for which in ("", "TESTNET_", "DEMO_")]
+    manager = type("RedirectedSockets", (_Sockets,), dict.fromkeys(names, ws))(client, max_queue_size=QUEUE)
+    manager.ws_kwargs = {"ping_interval": PING_S, "ping_timeout": PING_S}
+    return manager
+
+
+def market_stream(settings: Settings, client: RestClient, symbols: Sequence[str], **options: Any) -> Socket:
+    """aggTrade and markPrice of all symbols on ONE connection: its message order is market time order."""
+    names = [f"{symbol.lower()}@{what}" for symbol in symbols for what in ("aggTrade", "markPrice@1s")]
+    return _multiplex(settings, client, "market", names, **options)
+
+
+def quote_stream(settings: Settings, client: RestClient, symbols: Sequence[str], **options: Any) -> Socket:
+    return _multiplex(settings, client, "public", [f"{symbol.lower()}@bookTicker" for symbol in symbols], **options)
+
+
+def _multiplex(settings: Settings, client: RestClient, category: str, names: list[str], **options: Any) -> Socket:
+    async def build() -> ReconnectingWebsocket:
+        return _manager(client, settings.exchange_url).futures_multiplex_socket(names, category=category)
+
+    return Socket(category, build, **options)
+
+
+def user_stream(settings: Settings, venue: BinanceUsdm, **options: Any) -> Socket:
+    """The account's own events. The listen key is ours to keep: the library notices a change only after minutes."""
+    ws = "ws" + settings.exchange_url.removeprefix("http")
+
+    async def build() -> ReconnectingWebsocket:
+        key = await venue.listen_key()
+        return ReconnectingWebsocket(
+            url=f"{ws}/private/",
+            path=f"?listenKey={key}",
+            prefix="ws",
+            max_queue_size=QUEUE,
+            ping_interval=PING_S,
+            ping_timeout=PING_S,
+        )
+
+    async def keep() -> None:
+        while True:
+            await asyncio.sleep(KEEP_KEY_S)
+            await venue.keep_listen_key()
+
+    return Socket("user", build, silence_s=options.pop("silence_s", float("inf")), keep=keep, **options)

@@ -1,0 +1,219 @@
+"""Binance's words -> ours. Unknown fields are ignored: new ones appear all the time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from infra.venue.binance.filters import instrument_of
+from infra.venue.port import (
+    Ack,
+    Book,
+    Kline,
+    MarkPrice,
+    OrderSeen,
+    PositionSeen,
+    PublicTrade,
+    UserEvent,
+    VenueAccount,
+    VenueFill,
+    VenueOrder,
+    VenuePosition,
+)
+from schemas.units import OrderSide
+
+Wire = Mapping[str, Any]
+
+
+def kline(row: list[Any]) -> Kline:
+    return Kline(int(row[0]), float(row[1]), float(row[2]), float(row[3]), float(row[4]), float(row[5]))
+
+
+def agg_trade(row: Wire) -> PublicTrade:
+    """Also a stream's aggTrade: the same letters."""
+    return PublicTrade(row["a"], row["T"], float(row["p"]), float(row["q"]), row["m"])
+
+
+def premium(row: Wire) -> MarkPrice:
+    return MarkPrice(
+        instrument_of(row["symbol"]),
+        int(row["time"]),
+        float(row["markPrice"]),
+        float(row["indexPrice"]),
+        float(row["lastFundingRate"]),
+        int(row["nextFundingTime"]),
+    )
+
+
+def ack(row: Wire) -> Ack:
+    return Ack(str(row["orderId"]), row["clientOrderId"], row["status"])
+
+
+def algo_ack(row: Wire) -> Ack:
+    return Ack(str(row["algoId"]), row["clientAlgoId"], row["algoStatus"])
+
+
+def order(row: Wire) -> VenueOrder:
+    """An entry of order, openOrders, allOrders."""
+    return VenueOrder(
+        book=Book.ORDER,
+        instrument=instrument_of(row["symbol"]),
+        exchange_id=str(row["orderId"]),
+        client_id=row["clientOrderId"],
+        side=OrderSide(row["side"]),
+        type=row.get("origType") or row["type"],
+        status=row["status"],
+        quantity=_money(row.get("origQty")),
+        filled=_money(row.get("executedQty")),
+        average_price=_money(row.get("avgPrice")),
+        price=_money(row.get("price")),
+        trigger_price=_money(row.get("stopPrice")),
+        close_position=bool(row.get("closePosition", False)),
+        reduce_only=bool(row.get("reduceOnly", False)),
+        child_order_id=None,
+        at=int(row.get("updateTime") or row.get("time") or 0),
+    )
+
+
+def algo_order(row: Wire) -> VenueOrder:
+    """An entry of algoOrder, openAlgoOrders."""
+    child = row.get("actualOrderId")
+    return VenueOrder(
+        book=Book.ALGO,
+        instrument=instrument_of(row["symbol"]),
+        exchange_id=str(row["algoId"]),
+        client_id=row["clientAlgoId"],
+        side=OrderSide(row["side"]),
+        type=row["orderType"],
+        status=row["algoStatus"],
+        quantity=_money(row.get("quantity")),
+        filled=_money(row.get("actualQty")),
+        average_price=_money(row.get("actualPrice")),
+        price=_money(row.get("price")),
+        trigger_price=_money(row.get("triggerPrice")),
+        close_position=bool(row.get("closePosition", False)),
+        reduce_only=bool(row.get("reduceOnly", False)),
+        child_order_id=str(child) if child else None,
+        at=int(row.get("updateTime") or row.get("createTime") or 0),
+    )
+
+
+def position(row: Wire) -> VenuePosition:
+    return VenuePosition(
+        instrument=instrument_of(row["symbol"]),
+        quantity=_money(row["positionAmt"]),
+        entry_price=_money(row["entryPrice"]),
+        mark=_money(row["markPrice"]),
+        liquidation_price=_money(row.get("liquidationPrice")),
+        unrealized_pnl=_money(row.get("unRealizedProfit")),
+        at=int(row.get("updateTime") or 0),
+    )
+
+
+def account(row: Wire) -> VenueAccount:
+    return VenueAccount(
+        wallet=_money(row["totalWalletBalance"]),
+        equity=_money(row["totalMarginBalance"]),
+        available=_money(row["availableBalance"]),
+        unrealized_pnl=_money(row["totalUnrealizedProfit"]),
+    )
+
+
+def user_trade(row: Wire) -> VenueFill:
+    return VenueFill(
+        instrument=instrument_of(row["symbol"]),
+        trade_id=int(row["id"]),
+        order_id=str(row["orderId"]),
+        client_id=row.get("clientOrderId", ""),
+        side=OrderSide(row["side"]),
+        price=_money(row["price"]),
+        quantity=_money(row["qty"]),
+        fee=_money(row["commission"]),
+        fee_asset=row["commissionAsset"],
+        realized_pnl=_money(row["realizedPnl"]),
+        maker=bool(row["maker"]),
+        at=int(row["time"]),
+    )
+
+
+def user_event(row: Wire) -> UserEvent | None:
+    """None for what we do not act on: TRADE_LITE (it comes without its fee), configuration, margin calls."""
+    match row.get("e"):
+        case "ORDER_TRADE_UPDATE":
+            return _order_trade_update(row["o"], int(row.get("T") or row["E"]))
+        case "ALGO_UPDATE":
+            return _algo_update(row["o"], int(row.get("T") or row["E"]))
+        case "ACCOUNT_UPDATE":
+            moved = tuple((instrument_of(p["s"]), _money(p["pa"])) for p in row["a"].get("P", ()))
+            return PositionSeen(int(row.get("T") or row["E"]), moved)
+        case _:
+            return None
+
+
+def _order_trade_update(o: Wire, at: int) -> OrderSeen:
+    seen = VenueOrder(
+        book=Book.ORDER,
+        instrument=instrument_of(o["s"]),
+        exchange_id=str(o["i"]),
+        client_id=o["c"],
+        side=OrderSide(o["S"]),
+        type=o.get("ot") or o["o"],
+        status=o["X"],
+        quantity=_money(o.get("q")),
+        filled=_money(o.get("z")),
+        average_price=_money(o.get("ap")),
+        price=_money(o.get("p")),
+        trigger_price=_money(o.get("sp")),
+        close_position=bool(o.get("cp", False)),
+        reduce_only=bool(o.get("R", False)),
+        child_order_id=None,
+        at=int(o.get("T") or at),
+    )
+    fill = None
+    # CALCULATED: the exchange liquidates; its trades move the position like any other
+    if o["x"] in ("TRADE", "CALCULATED") and int(o.get("t") or 0) > 0:
+        fill = VenueFill(
+            instrument=seen.instrument,
+            trade_id=int(o["t"]),
+            order_id=seen.exchange_id,
+            client_id=seen.client_id,
+            side=seen.side,
+            price=_money(o["L"]),
+            quantity=_money(o["l"]),
+            fee=_money(o.get("n")),
+            fee_asset=o.get("N") or "USDT",
+            realized_pnl=_money(o.get("rp")),
+            maker=bool(o.get("m", False)),
+            at=seen.at,
+        )
+    return OrderSeen(seen, o["x"], str(o.get("er") or ""), fill)
+
+
+def _algo_update(o: Wire, at: int) -> OrderSeen:
+    """Early events lack ap, aq and act; `ai` names the child once it has triggered."""
+    child = o.get("ai")
+    seen = VenueOrder(
+        book=Book.ALGO,
+        instrument=instrument_of(o["s"]),
+        exchange_id=str(o["aid"]),
+        client_id=o["caid"],
+        side=OrderSide(o["S"]),
+        type=o["o"],
+        status=o["X"],
+        quantity=_money(o.get("q")),
+        filled=_money(o.get("aq")),
+        average_price=_money(o.get("ap")),
+        price=_money(o.get("p")),
+        trigger_price=_money(o.get("tp")),
+        close_position=bool(o.get("cp", False)),
+        reduce_only=bool(o.get("R", False)),
+        child_order_id=str(child) if child and str(child) != "0" else None,
+        at=int(o.get("ut") or at),
+    )
+    return OrderSeen(seen, o["X"], str(o.get("rm") or ""))
+
+
+def _money(value: Any) -> Decimal:
+    """Nothing and "" read as zero: Binance leaves out what does not apply."""
+    return Decimal(str(value)) if value not in (None, "") else Decimal(0)
