@@ -1,4 +1,4 @@
-"""Two `features` workers share the partitions. One is killed and stays away: the other takes over with its state, no candle is wrong."""
+"""Two `features` workers share the partitions. One is killed and stays away: the other takes over with its state."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def records(bootstrap: str, topic: str) -> list[tuple[int, dict[str, Any]]]:
 
 
 def folded(log: list[tuple[int, dict[str, Any]]], interval: int) -> dict[tuple[str, int], tuple[Any, ...]]:
-    """(instrument, open time) -> (o, h, l, c, v, n, first id, last id), the plainest way: all trades, then the closed boundaries."""
+    """(instrument, open time) -> (o, h, l, c, v, n, first id, last id): all trades, then the closed boundaries."""
     trades: dict[str, dict[int, tuple[int, float, float]]] = {}
     starts: dict[str, int] = {}
     watermark: dict[int, int] = {}

@@ -17,6 +17,8 @@ def open_source(spec: str, *, seed: int, symbols: Sequence[str] | None = None, h
 
     `history` is the number of past candles a symbol. Raises UserError for a spec or a file that cannot be used.
     """
+    if seed < 0:
+        raise UserError("the market cannot start", f"seed {seed} is negative", "give a seed of 0 or more")
     kind, _, path = spec.partition(":")
     if kind == "synthetic" and not path:
         return SyntheticMarket(seed, symbols, history=history)

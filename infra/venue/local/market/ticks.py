@@ -6,7 +6,7 @@ the mean of the last quote's bid and ask, at most one a symbol and second: it is
 
 A capture has no past. The 5-minute candles before it are made up by the synthetic market without a planted signal, rescaled to
 end at the first recorded price (history_is_generated). They end at the boundary at or before the first trade of all symbols;
-between the boundary and that trade nothing trades.
+between the boundary and that trade nothing trades. The funding rate of its marks is made up as well.
 """
 
 from __future__ import annotations
@@ -103,9 +103,11 @@ class TickMarket:
         self.seed = seed
         self.past = history
         self.symbols = tuple(SYMBOLS[name] for name in (tuple(dict.fromkeys(symbols)) if symbols is not None else sorted(first)))
+        known = {s.name: s for s in self.symbols}
+        found = [event for event in found if event.symbol in known]  # a symbol that is quoted but never traded is left out
         self.start_t = found[0].t
         self._first = first
-        self._events = list(_with_marks(found, {s.name: s for s in self.symbols}, seed))
+        self._events = list(_with_marks(found, known, seed))
 
     def history(self) -> Iterator[Candle5m]:
         end = candle_start(self.start_t)
@@ -129,7 +131,7 @@ def find(spec: str) -> list[Path]:
     if not files:
         raise UserError(f"no capture in '{spec}'", "a directory must hold usdm_*.gz", GIVE)
     if absent := [str(file) for file in files if not file.is_file()]:
-        raise UserError("a capture cannot be read", f"there is no file{', '.join(absent)}", GIVE)
+        raise UserError("a capture cannot be read", f"there is no file {', '.join(absent)}", GIVE)
     return files
 
 
