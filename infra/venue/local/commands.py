@@ -1,0 +1,74 @@
+"""What a client can ask of the engine, already parsed: the door checks form, the engine checks meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+from infra.venue.local.orders import AlgoType, OrderType, Side, TimeInForce, WorkingType
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceOrder:
+    symbol: str
+    side: Side
+    type: OrderType
+    qty: Decimal
+    price: Decimal | None = None
+    tif: TimeInForce = "GTC"
+    reduce_only: bool = False
+    client_id: str = ""  # empty: the exchange makes one
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceAlgo:
+    symbol: str
+    side: Side
+    type: AlgoType
+    trigger: Decimal
+    working_type: WorkingType = "CONTRACT_PRICE"
+    qty: Decimal | None = None
+    close_position: bool = False
+    reduce_only: bool = False
+    tif: str = "GTC"
+    price_protect: bool = False
+    client_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOrder:
+    symbol: str
+    order_id: int | None = None
+    client_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAllOrders:
+    symbol: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAlgo:
+    algo_id: int | None = None
+    client_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAllAlgos:
+    symbol: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetLeverage:
+    symbol: str
+    leverage: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetMarginType:
+    symbol: str
+    margin_type: Literal["CROSSED", "ISOLATED"]
+
+
+Command = PlaceOrder | PlaceAlgo | CancelOrder | CancelAllOrders | CancelAlgo | CancelAllAlgos | SetLeverage | SetMarginType

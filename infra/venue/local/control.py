@@ -1,0 +1,83 @@
+"""The control port, loopback only: pause and resume the market, read the exchange's own log and its audit, plan
+faults.
+
+GET /control/state · GET /control/log[?after=SEQ] · GET /control/audit · POST /control/pause · /resume · /faults ·
+/shutdown
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+
+from infra.errors import UserError
+from infra.venue.local.audit import audit
+
+if TYPE_CHECKING:
+    from infra.venue.local.runtime import Exchange
+
+
+class Control:
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        router.add_get("/control/state", self.state)
+        router.add_get("/control/log", self.log)
+        router.add_get("/control/audit", self.audit)
+        router.add_post("/control/pause", self.pause)
+        router.add_post("/control/resume", self.resume)
+        router.add_post("/control/faults", self.plan_fault)
+        router.add_delete("/control/faults", self.forget_faults)
+        router.add_post("/control/shutdown", self.shutdown)
+
+    async def state(self, request: web.Request) -> web.Response:
+        return _json(self.exchange.state())
+
+    async def log(self, request: web.Request) -> web.Response:
+        after = request.query.get("after", "0")
+        if not after.isdigit():
+            return _refused(UserError("the log cannot be read", f"after={after!r} is not a number", "give the last seq you know"))
+        return _json({"records": self.exchange.journal.records[int(after) :]})
+
+    async def audit(self, request: web.Request) -> web.Response:
+        return _json(audit(self.exchange.journal.records, time.time(), self.exchange.venue.market_t))
+
+    async def pause(self, request: web.Request) -> web.Response:
+        self.exchange.pause()
+        return _json(self.exchange.state())
+
+    async def resume(self, request: web.Request) -> web.Response:
+        self.exchange.resume()
+        return _json(self.exchange.state())
+
+    async def plan_fault(self, request: web.Request) -> web.Response:
+        """{"route": "order" | "DELETE algoOrder", "kind": ..., "count": 1, "delay_s": 0}"""
+        try:
+            body = json.loads(await request.text())
+            fault = self.exchange.faults.plan(body if isinstance(body, dict) else {})
+        except ValueError:
+            return _refused(UserError("the fault cannot be planned", "the body is not JSON", "send a JSON object"))
+        except UserError as mistake:
+            return _refused(mistake)
+        return _json(msgspec.to_builtins(fault))
+
+    async def forget_faults(self, request: web.Request) -> web.Response:
+        self.exchange.faults.planned.clear()
+        return _json({})
+
+    async def shutdown(self, request: web.Request) -> web.Response:
+        self.exchange.stopping.set()
+        return _json({})
+
+
+def _json(body: Any, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(body), content_type="application/json")
+
+
+def _refused(mistake: UserError) -> web.Response:
+    return _json({"what": mistake.what, "why": mistake.why, "do": mistake.do}, status=400)

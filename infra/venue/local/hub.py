@@ -1,0 +1,120 @@
+"""Who listens to what: connections, their streams and their queues.
+
+A message is written once and queued to all who asked for its stream, in the order in which things happened: what
+one connection receives is in market-time order. Trades are never dropped; a listener that does not read is cut off
+instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from aiohttp import web
+
+MOST_QUEUED: Final = 100_000
+POLICY_VIOLATION: Final = 1008
+
+Category = str  # "public", "market", "private" or "" (the old unsplit addresses: everything)
+
+
+def category_of(stream: str) -> Category:
+    """Where a stream is served: quotes and depth are public, all else is market."""
+    kind = stream.partition("@")[2]
+    return "public" if kind.startswith(("bookTicker", "depth", "rpiDepth")) else "market"
+
+
+class Listener:
+    """One WebSocket connection and what waits for it."""
+
+    def __init__(self, ws: web.WebSocketResponse, category: Category, *, combined: bool) -> None:
+        self.ws = ws
+        self.category = category
+        self.combined = combined
+        self.streams: dict[str, None] = {}  # in the order of asking
+        self.queue: deque[str] = deque()
+        self._wake = asyncio.Event()
+        self.overrun = False
+
+    def push(self, text: str) -> None:
+        if len(self.queue) >= MOST_QUEUED:
+            self.overrun = True
+        else:
+            self.queue.append(text)
+        self._wake.set()
+
+    async def deliver(self) -> None:
+        """Send what is queued until the connection ends."""
+        queue, wake, ws = self.queue, self._wake, self.ws
+        while not ws.closed:
+            await wake.wait()
+            wake.clear()
+            while queue:
+                await ws.send_str(queue.popleft())
+            if self.overrun:
+                await ws.close(code=POLICY_VIOLATION, message=b"too slow")
+
+
+class Hub:
+    def __init__(self) -> None:
+        self._streams: dict[str, dict[Listener, None]] = {}
+        self._users: dict[Listener, None] = {}
+        self.listeners: dict[Listener, None] = {}
+        self.sent = 0
+
+    def join(self, listener: Listener) -> None:
+        self.listeners[listener] = None
+
+    def leave(self, listener: Listener) -> None:
+        self.listeners.pop(listener, None)
+        self._users.pop(listener, None)
+        self.unsubscribe(listener, list(listener.streams))
+
+    def subscribe(self, listener: Listener, streams: list[str]) -> None:
+        """A stream of another category is remembered and stays silent, as live."""
+        for stream in streams:
+            listener.streams[stream] = None
+            if listener.category in ("", category_of(stream)):
+                self._streams.setdefault(stream, {})[listener] = None
+
+    def unsubscribe(self, listener: Listener, streams: list[str]) -> None:
+        for stream in streams:
+            listener.streams.pop(stream, None)
+            there = self._streams.get(stream)
+            if there is not None:
+                there.pop(listener, None)
+                if not there:
+                    del self._streams[stream]
+
+    def join_user(self, listener: Listener) -> None:
+        self._users[listener] = None
+
+    def leave_users(self) -> None:
+        self._users.clear()
+
+    def wants(self, stream: str) -> bool:
+        return stream in self._streams
+
+    def send(self, stream: str, text: str) -> None:
+        listeners = self._streams.get(stream)
+        if not listeners:
+            return
+        wrapped = f'{{"stream":"{stream}","data":{text}}}'
+        for listener in listeners:
+            listener.push(wrapped if listener.combined else text)
+        self.sent += len(listeners)
+
+    def send_user(self, text: str) -> None:
+        for listener in self._users:
+            listener.push(text)
+        self.sent += len(self._users)
+
+    def counts(self) -> dict[str, int]:
+        return {
+            "connections": len(self.listeners),
+            "user_streams": len(self._users),
+            "streams": len(self._streams),
+            "queued": sum(len(listener.queue) for listener in self.listeners),
+            "sent": self.sent,
+        }

@@ -1,0 +1,112 @@
+"""What survives a restart, in one directory: the market's place, its candles, and the log that the account is made
+of.
+
+market.json    where the market stood, written whole and swapped in (each second and at the end): time, next trade
+ids, open minutes candles.jsonl  closed minutes of the live part, appended journal.jsonl  the exchange's own log
+(see journal.py), appended before anything is answered The sources are deterministic, so the market goes on from
+`market_t` as if it had never stopped, with the same trade ids. Trades older than the last restart are not on the
+tape any more. An append log of every market event, exact to the last millisecond before a kill, comes later.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+from infra.errors import UserError
+from infra.venue.local.klines import MINUTE_MS, Candle
+
+VERSION: Final = 1
+FILES: Final = ("market.json", "candles.jsonl", "journal.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Where the market stood."""
+
+    market_t: int
+    next_ids: dict[str, int]
+    current: dict[str, Candle]
+    minutes: dict[str, list[Candle]]
+
+
+class Keeper:
+    """`identity` says which market this directory belongs to: another one is refused."""
+
+    def __init__(self, directory: Path, identity: dict[str, Any], *, fresh: bool = False) -> None:
+        self.directory = directory
+        self.identity = identity
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            if fresh:
+                for name in FILES:
+                    (directory / name).unlink(missing_ok=True)
+            self.kept = self._load()
+            self._candles: IO[str] = (directory / "candles.jsonl").open("a", encoding="utf-8")
+        except OSError as problem:
+            why = problem.strerror or str(problem)
+            raise UserError(f"the exchange cannot use {directory}", why, "choose another --data-dir") from problem
+
+    @property
+    def journal_path(self) -> Path:
+        return self.directory / "journal.jsonl"
+
+    def _load(self) -> Kept | None:
+        path = self.directory / "market.json"
+        if not path.exists():
+            for name in FILES:  # a log without its market says nothing
+                (self.directory / name).unlink(missing_ok=True)
+            return None
+        try:
+            state = json.loads(path.read_text(encoding="utf-8"))
+            known = state["version"] == VERSION
+        except (ValueError, KeyError, TypeError):
+            known = False
+        if not known:
+            raise UserError(f"{path} cannot be read", "it is damaged or of another version", "start with --fresh")
+        if state["market"] != self.identity:
+            why = f"it holds the market {_short(state['market'])}, asked for is {_short(self.identity)}"
+            raise UserError(f"{self.directory} belongs to another market", why, "start with --fresh or another --data-dir")
+        market_t = int(state["market_t"])
+        minutes = self._minutes(market_t)
+        current = {name: Candle.from_row(row) for name, row in state["current"].items()}
+        return Kept(market_t, state["next_ids"], current, minutes)
+
+    def _minutes(self, until_t: int) -> dict[str, list[Candle]]:
+        """Closed minutes up to the kept time; what was appended after it is cut off."""
+        path = self.directory / "candles.jsonl"
+        minutes: dict[str, list[Candle]] = {}
+        good: list[str] = []
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+            try:
+                name, row = json.loads(line)
+            except ValueError:
+                break
+            candle = Candle.from_row(row)
+            if candle.open_t + MINUTE_MS <= until_t:
+                minutes.setdefault(name, []).append(candle)
+                good.append(line)
+        path.write_text("".join(line + "\n" for line in good), encoding="utf-8")
+        return minutes
+
+    def minute(self, name: str, candle: Candle) -> None:
+        self._candles.write(json.dumps([name, candle.row()]) + "\n")
+
+    def save(self, market_t: int, next_ids: dict[str, int], current: dict[str, Candle]) -> None:
+        self._candles.flush()
+        rows = {name: candle.row() for name, candle in current.items()}
+        state = {"version": VERSION, "market": self.identity, "market_t": market_t, "next_ids": next_ids, "current": rows}
+        path = self.directory / "market.json"
+        draft = path.with_suffix(".draft")
+        draft.write_text(json.dumps(state), encoding="utf-8")
+        os.replace(draft, path)
+
+    def close(self) -> None:
+        self._candles.close()
+
+
+def _short(identity: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in identity.items())

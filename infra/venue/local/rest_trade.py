@@ -1,0 +1,353 @@
+"""Orders, conditional orders, account and settings over REST: parse, one command, answer from the engine's state."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal, cast
+
+from infra.venue.local import commands, wire_account, wire_market, wire_orders
+from infra.venue.local.happenings import AlgoChanged, OrderChanged
+from infra.venue.local.orders import Algo, AlgoType, Order, OrderType, Side, TimeInForce, WorkingType
+from infra.venue.local.params import Params
+from infra.venue.local.refusals import missing, not_required, refuse
+from infra.venue.local.venue import Venue
+
+CONDITIONAL = ("STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET")
+CANCELLED_ALL = {"code": 200, "msg": "The operation of cancel all open order is done."}
+
+
+def _one_way(params: Params) -> None:
+    if params.maybe("positionSide") not in (None, "BOTH"):
+        raise refuse(-4061)
+
+
+def _side(params: Params) -> Side:
+    return cast(Side, params.choice("side", ("BUY", "SELL"), -1117))
+
+
+# --- ordinary orders ----------------------------------------------------------------------------------------------------------
+
+
+def parse_order(params: Params) -> commands.PlaceOrder:
+    symbol, side = params.text("symbol"), _side(params)
+    if params.text("type") in CONDITIONAL:
+        raise refuse(-4120)
+    kind = params.choice("type", ("MARKET", "LIMIT"), -1116)
+    _one_way(params)
+    qty = params.number("quantity")
+    if qty is None:
+        raise missing("quantity")
+    price = params.number("price")
+    tif = "GTC"
+    if kind == "LIMIT":
+        tif = params.choice("timeInForce", ("GTC", "IOC", "FOK", "GTX"), -1115)
+        if price is None:
+            raise missing("price")
+    else:
+        for name in ("price", "timeInForce"):
+            if params.maybe(name) is not None:
+                raise not_required(name)
+    for name in ("stopPrice", "closePosition", "activationPrice", "callbackRate"):
+        if params.maybe(name) not in (None, "false"):
+            raise not_required(name)
+    return commands.PlaceOrder(
+        symbol=symbol,
+        side=side,
+        type=cast(OrderType, kind),
+        qty=qty,
+        price=price,
+        tif=cast(TimeInForce, tif),
+        reduce_only=params.flag("reduceOnly"),
+        client_id=params.maybe("newClientOrderId") or "",
+    )
+
+
+def place_order(venue: Venue, params: Params) -> Any:
+    answer_kind = params.choice("newOrderRespType", ("ACK", "RESULT"), -1102, default="ACK")
+    happened = venue.execute(parse_order(params))
+    first = next(what for what in happened if isinstance(what, OrderChanged))
+    order = venue.engine.floor.orders[first.order.id]
+    body = wire_orders.order_answer if answer_kind == "RESULT" else wire_orders.order_ack
+    return body(venue.symbols[order.symbol], order)
+
+
+def _find_order(venue: Venue, params: Params) -> Order | None:
+    order_id, client_id = params.integer("orderId"), params.maybe("origClientOrderId")
+    return venue.engine.find_order(params.text("symbol"), order_id, client_id)
+
+
+def query_order(venue: Venue, params: Params) -> Any:
+    order = _find_order(venue, params)
+    if order is None:
+        raise refuse(-2013)
+    return wire_orders.order_query(venue.symbols[order.symbol], order)
+
+
+def query_open_order(venue: Venue, params: Params) -> Any:
+    order = _find_order(venue, params)
+    if order is None or not order.is_open:
+        raise refuse(-2013)
+    return wire_orders.order_query(venue.symbols[order.symbol], order)
+
+
+def cancel_order(venue: Venue, params: Params) -> Any:
+    symbol = params.text("symbol")
+    order_id, client_id = params.integer("orderId"), params.maybe("origClientOrderId")
+    order = _find_order(venue, params)
+    venue.execute(commands.CancelOrder(symbol, order_id, client_id))
+    assert order is not None  # else the engine has refused
+    return wire_orders.order_answer(venue.symbols[symbol], order)
+
+
+def cancel_all_orders(venue: Venue, params: Params) -> Any:
+    venue.execute(commands.CancelAllOrders(params.text("symbol")))
+    return CANCELLED_ALL
+
+
+def _symbol(venue: Venue, params: Params) -> str | None:
+    name = params.maybe("symbol")
+    if name is not None and name not in venue.symbols:
+        raise refuse(-1121)
+    return name
+
+
+def open_orders(venue: Venue, params: Params) -> Any:
+    found = venue.engine.floor.open_orders(_symbol(venue, params))
+    return [wire_orders.order_query(venue.symbols[order.symbol], order) for order in found]
+
+
+def all_orders(venue: Venue, params: Params) -> Any:
+    """By id from `orderId` on, else by time; without either the newest."""
+    name, from_id = _symbol(venue, params), params.integer("orderId")
+    start_t, end_t = params.integer("startTime"), params.integer("endTime")
+    limit = params.limit(500, 1000)
+    found = [
+        order
+        for order in venue.engine.floor.orders.values()
+        if (name is None or order.symbol == name)
+        and (from_id is None or order.id >= from_id)
+        and (start_t is None or order.created_t >= start_t)
+        and (end_t is None or order.created_t <= end_t)
+    ]
+    found = found[-limit:] if from_id is None and start_t is None else found[:limit]
+    return [wire_orders.order_query(venue.symbols[order.symbol], order) for order in found]
+
+
+# --- conditional orders -------------------------------------------------------------------------------------------------------
+
+
+def parse_algo(params: Params) -> commands.PlaceAlgo:
+    if params.text("algoType") != "CONDITIONAL":
+        raise missing("algoType")
+    symbol, side = params.text("symbol"), _side(params)
+    kind = params.choice("type", ("STOP_MARKET", "TAKE_PROFIT_MARKET"), -1116)
+    _one_way(params)
+    trigger = params.number("triggerPrice")
+    if trigger is None:
+        raise missing("triggerPrice")
+    if params.maybe("price") is not None:
+        raise not_required("price")
+    return commands.PlaceAlgo(
+        symbol=symbol,
+        side=side,
+        type=cast(AlgoType, kind),
+        trigger=trigger,
+        working_type=cast(
+            WorkingType, params.choice("workingType", ("MARK_PRICE", "CONTRACT_PRICE"), -1102, default="CONTRACT_PRICE")
+        ),
+        qty=params.number("quantity"),
+        close_position=params.flag("closePosition"),
+        reduce_only=params.flag("reduceOnly"),
+        tif=params.choice("timeInForce", ("GTC", "IOC", "FOK", "GTX", "GTE_GTC"), -1115, default="GTC"),
+        price_protect=params.flag("priceProtect"),
+        client_id=params.maybe("clientAlgoId") or "",
+    )
+
+
+def place_algo(venue: Venue, params: Params) -> Any:
+    happened = venue.execute(parse_algo(params))
+    first = next(what for what in happened if isinstance(what, AlgoChanged))
+    return wire_orders.algo_answer(venue.symbols[first.algo.symbol], first.algo)
+
+
+def _find_algo(venue: Venue, params: Params) -> Algo | None:
+    return venue.engine.find_algo(params.integer("algoId"), params.maybe("clientAlgoId"))
+
+
+def query_algo(venue: Venue, params: Params) -> Any:
+    algo = _find_algo(venue, params)
+    if algo is None:
+        raise refuse(-2013)
+    return wire_orders.algo_query(venue.symbols[algo.symbol], algo)
+
+
+def cancel_algo(venue: Venue, params: Params) -> Any:
+    algo = _find_algo(venue, params)
+    venue.execute(commands.CancelAlgo(params.integer("algoId"), params.maybe("clientAlgoId")))
+    assert algo is not None  # else the engine has refused
+    return {"algoId": algo.id, "clientAlgoId": algo.client_id, "code": "200", "msg": "success"}
+
+
+def cancel_all_algos(venue: Venue, params: Params) -> Any:
+    venue.execute(commands.CancelAllAlgos(params.text("symbol")))
+    return CANCELLED_ALL
+
+
+def open_algos(venue: Venue, params: Params) -> Any:
+    wanted = params.integer("algoId")
+    found = venue.engine.floor.live_algos(_symbol(venue, params))
+    return [wire_orders.algo_query(venue.symbols[a.symbol], a) for a in found if wanted is None or a.id == wanted]
+
+
+def all_algos(venue: Venue, params: Params) -> Any:
+    params.text("symbol")
+    name, from_id = _symbol(venue, params), params.integer("algoId")
+    start_t, end_t = params.integer("startTime"), params.integer("endTime")
+    limit = params.limit(500, 1000)
+    found = [
+        algo
+        for algo in venue.engine.floor.algos.values()
+        if algo.symbol == name
+        and (from_id is None or algo.id >= from_id)
+        and (start_t is None or algo.created_t >= start_t)
+        and (end_t is None or algo.created_t <= end_t)
+    ]
+    found = found[-limit:] if from_id is None and start_t is None else found[:limit]
+    return [wire_orders.algo_query(venue.symbols[algo.symbol], algo) for algo in found]
+
+
+# --- account ------------------------------------------------------------------------------------------------------------------
+
+
+def account_v2(venue: Venue, params: Params) -> Any:
+    return wire_account.account(venue.engine.floor, 2)
+
+
+def account_v3(venue: Venue, params: Params) -> Any:
+    return wire_account.account(venue.engine.floor, 3)
+
+
+def balance(venue: Venue, params: Params) -> Any:
+    return wire_account.balance(venue.engine.floor)
+
+
+def position_risk_v2(venue: Venue, params: Params) -> Any:
+    floor, name = venue.engine.floor, _symbol(venue, params)
+    held = floor.account.positions.values()
+    return [wire_account.position_risk(floor, p, 2) for p in held if name is None or p.symbol.name == name]
+
+
+def position_risk_v3(venue: Venue, params: Params) -> Any:
+    """Only symbols with a position or resting orders."""
+    floor, name = venue.engine.floor, _symbol(venue, params)
+    held = [p for p in floor.account.positions.values() if name is None or p.symbol.name == name]
+    return [wire_account.position_risk(floor, p, 3) for p in held if p.steps or floor.resting[p.symbol.name]]
+
+
+def user_trades(venue: Venue, params: Params) -> Any:
+    """From an id on, else by time; without either the newest. `orderId` keeps those of one order."""
+    params.text("symbol")
+    name = cast(str, _symbol(venue, params))
+    from_id, order_id = params.integer("fromId"), params.integer("orderId")
+    start_t, end_t = params.integer("startTime"), params.integer("endTime")
+    limit = params.limit(500, 1000)
+    found = [
+        fill
+        for fill in venue.engine.floor.fills[name]
+        if (order_id is None or fill.order_id == order_id)
+        and (from_id is None or fill.id >= from_id)
+        and (start_t is None or fill.t >= start_t)
+        and (end_t is None or fill.t <= end_t)
+    ]
+    found = found[-limit:] if from_id is None and start_t is None else found[:limit]
+    return [wire_orders.user_trade(venue.symbols[name], fill) for fill in found]
+
+
+def symbol_config(venue: Venue, params: Params) -> Any:
+    name = _symbol(venue, params)
+    held = venue.engine.floor.account.positions.values()
+    return [wire_account.symbol_config(p) for p in held if name is None or p.symbol.name == name]
+
+
+def account_config(venue: Venue, params: Params) -> Any:
+    rights = {"feeTier": 0, "canTrade": True, "canDeposit": True, "canWithdraw": True, "dualSidePosition": False}
+    return {**rights, "updateTime": 0, "multiAssetsMargin": False, "tradeGroupId": -1}
+
+
+def commission_rate(venue: Venue, params: Params) -> Any:
+    params.text("symbol")
+    _symbol(venue, params)
+    return wire_account.commission_rate(params.text("symbol"))
+
+
+def leverage_bracket(venue: Venue, params: Params) -> Any:
+    name = _symbol(venue, params)
+    return [wire_market.leverage_brackets(s) for s in venue.symbols.values() if name is None or s.name == name]
+
+
+def set_leverage(venue: Venue, params: Params) -> Any:
+    symbol, leverage = params.text("symbol"), params.integer("leverage")
+    if leverage is None:
+        raise missing("leverage")
+    venue.execute(commands.SetLeverage(symbol, leverage))
+    return wire_account.leverage_answer(venue.engine.floor.position(symbol))
+
+
+def set_margin_type(venue: Venue, params: Params) -> Any:
+    kind = params.choice("marginType", ("CROSSED", "ISOLATED"), -1102)
+    venue.execute(commands.SetMarginType(params.text("symbol"), cast(Literal["CROSSED", "ISOLATED"], kind)))
+    return {"code": 200, "msg": "success"}
+
+
+def position_mode(venue: Venue, params: Params) -> Any:
+    return {"dualSidePosition": False}
+
+
+def set_position_mode(venue: Venue, params: Params) -> Any:
+    """One-way is all there is so far."""
+    if params.maybe("dualSidePosition") is None:
+        raise missing("dualSidePosition")
+    raise refuse(-4084 if params.flag("dualSidePosition") else -4059)
+
+
+def multi_assets_mode(venue: Venue, params: Params) -> Any:
+    return {"multiAssetsMargin": False}
+
+
+def no_rows(venue: Venue, params: Params) -> Any:
+    return []
+
+
+def income(venue: Venue, params: Params) -> Any:
+    """Realised profit and commission of every fill; funding is not charged here yet."""
+    name, kind = _symbol(venue, params), params.maybe("incomeType")
+    start_t, end_t = params.integer("startTime"), params.integer("endTime")
+    limit = params.limit(100, 1000)
+    fills = [f for fills in venue.engine.floor.fills.values() for f in fills if name is None or f.symbol == name]
+    rows = [row for fill in sorted(fills, key=lambda f: (f.t, f.order_id, f.id)) for row in wire_orders.income_rows(fill)]
+    found = [
+        row
+        for row in rows
+        if (kind is None or row["incomeType"] == kind)
+        and (start_t is None or row["time"] >= start_t)
+        and (end_t is None or row["time"] <= end_t)
+    ]
+    return found[:limit] if start_t is not None else found[-limit:]
+
+
+# --- user stream --------------------------------------------------------------------------------------------------------------
+
+
+def obtain_listen_key(venue: Venue, params: Params) -> Any:
+    return {"listenKey": venue.listen_key.obtain(time.monotonic())}
+
+
+def extend_listen_key(venue: Venue, params: Params) -> Any:
+    if not venue.listen_key.extend(time.monotonic()):
+        raise refuse(-1125)
+    return {"listenKey": venue.listen_key.value}
+
+
+def close_listen_key(venue: Venue, params: Params) -> Any:
+    venue.drop_listen_key()
+    return {}

@@ -1,0 +1,88 @@
+"""Every REST address that is served: who may ask, what it weighs, which function answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from infra.venue.local import rest_market as market
+from infra.venue.local import rest_trade as trade
+from infra.venue.local.params import Params
+from infra.venue.local.venue import Venue
+
+Handler = Callable[[Venue, Params], Any]
+Access = Literal["open", "key", "signed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    answer: Handler
+    access: Access
+    weight: int
+
+
+def _open(answer: Handler, weight: int = 1) -> Route:
+    return Route(answer, "open", weight)
+
+
+def _signed(answer: Handler, weight: int = 1) -> Route:
+    return Route(answer, "signed", weight)
+
+
+ROUTES: Final[dict[tuple[str, str], Route]] = {
+    # python-binance's AsyncClient.create() asks the spot addresses first
+    ("GET", "/api/v3/ping"): _open(market.ping),
+    ("GET", "/api/v3/time"): _open(market.server_time),
+    ("GET", "/fapi/v1/ping"): _open(market.ping),
+    ("GET", "/fapi/v1/time"): _open(market.server_time),
+    ("GET", "/fapi/v1/exchangeInfo"): _open(market.exchange_info),
+    ("GET", "/fapi/v1/klines"): _open(market.klines, 5),
+    ("GET", "/fapi/v1/continuousKlines"): _open(market.continuous_klines, 5),
+    ("GET", "/fapi/v1/aggTrades"): _open(market.agg_trades, 20),
+    ("GET", "/fapi/v1/trades"): _open(market.recent_trades, 5),
+    ("GET", "/fapi/v1/historicalTrades"): _open(market.recent_trades, 20),
+    ("GET", "/fapi/v1/depth"): _open(market.depth, 5),
+    ("GET", "/fapi/v1/premiumIndex"): _open(market.premium_index),
+    ("GET", "/fapi/v1/fundingInfo"): _open(market.funding_info),
+    ("GET", "/fapi/v1/fundingRate"): _open(market.funding_rate),
+    ("GET", "/fapi/v1/ticker/price"): _open(market.ticker_price),
+    ("GET", "/fapi/v2/ticker/price"): _open(market.ticker_price),
+    ("GET", "/fapi/v1/ticker/bookTicker"): _open(market.book_ticker, 2),
+    ("POST", "/fapi/v1/order"): _signed(trade.place_order, 0),
+    ("GET", "/fapi/v1/order"): _signed(trade.query_order),
+    ("DELETE", "/fapi/v1/order"): _signed(trade.cancel_order),
+    ("GET", "/fapi/v1/openOrder"): _signed(trade.query_open_order),
+    ("GET", "/fapi/v1/openOrders"): _signed(trade.open_orders),
+    ("DELETE", "/fapi/v1/allOpenOrders"): _signed(trade.cancel_all_orders),
+    ("GET", "/fapi/v1/allOrders"): _signed(trade.all_orders, 5),
+    ("POST", "/fapi/v1/algoOrder"): _signed(trade.place_algo, 0),
+    ("GET", "/fapi/v1/algoOrder"): _signed(trade.query_algo),
+    ("DELETE", "/fapi/v1/algoOrder"): _signed(trade.cancel_algo),
+    ("GET", "/fapi/v1/openAlgoOrders"): _signed(trade.open_algos),
+    ("DELETE", "/fapi/v1/algoOpenOrders"): _signed(trade.cancel_all_algos),
+    ("GET", "/fapi/v1/allAlgoOrders"): _signed(trade.all_algos, 5),
+    ("GET", "/fapi/v1/userTrades"): _signed(trade.user_trades, 5),
+    ("GET", "/fapi/v2/account"): _signed(trade.account_v2, 5),
+    ("GET", "/fapi/v3/account"): _signed(trade.account_v3, 5),
+    ("GET", "/fapi/v2/balance"): _signed(trade.balance, 5),
+    ("GET", "/fapi/v3/balance"): _signed(trade.balance, 5),
+    ("GET", "/fapi/v2/positionRisk"): _signed(trade.position_risk_v2, 5),
+    ("GET", "/fapi/v3/positionRisk"): _signed(trade.position_risk_v3, 5),
+    ("GET", "/fapi/v1/symbolConfig"): _signed(trade.symbol_config, 5),
+    ("GET", "/fapi/v1/accountConfig"): _signed(trade.account_config, 5),
+    ("GET", "/fapi/v1/commissionRate"): _signed(trade.commission_rate, 20),
+    ("GET", "/fapi/v1/leverageBracket"): _signed(trade.leverage_bracket),
+    ("POST", "/fapi/v1/leverage"): _signed(trade.set_leverage),
+    ("POST", "/fapi/v1/marginType"): _signed(trade.set_margin_type),
+    ("GET", "/fapi/v1/positionSide/dual"): _signed(trade.position_mode, 30),
+    ("POST", "/fapi/v1/positionSide/dual"): _signed(trade.set_position_mode),
+    ("GET", "/fapi/v1/multiAssetsMargin"): _signed(trade.multi_assets_mode, 30),
+    ("GET", "/fapi/v1/income"): _signed(trade.income, 30),
+    ("GET", "/fapi/v1/forceOrders"): _signed(trade.no_rows, 20),
+    ("POST", "/fapi/v1/listenKey"): Route(trade.obtain_listen_key, "key", 1),
+    ("PUT", "/fapi/v1/listenKey"): Route(trade.extend_listen_key, "key", 1),
+    ("DELETE", "/fapi/v1/listenKey"): Route(trade.close_listen_key, "key", 1),
+}
+
+COUNTED_AS_ORDERS: Final = (("POST", "/fapi/v1/order"), ("POST", "/fapi/v1/algoOrder"))

@@ -1,0 +1,246 @@
+"""The exchange as one thing: market source, engine, candles, tape, log and listeners, moved forward in steps.
+
+`step` applies what the market did up to a time, `execute` a client's command, `flush` tells the listeners what is
+told by the wall clock: quotes and marks at most once per symbol in 100 ms (the last value), and marks at least that
+often, so that time passes for those who only listen. Everything here runs between two awaits of one event loop:
+nobody sees half a step.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any, Final
+
+from infra.venue.local import wire_market, wire_user
+from infra.venue.local.account import START_BALANCE
+from infra.venue.local.commands import Command
+from infra.venue.local.engine import Engine
+from infra.venue.local.happenings import Happening
+from infra.venue.local.hub import Hub
+from infra.venue.local.journal import Journal
+from infra.venue.local.keeping import Keeper, Kept
+from infra.venue.local.keys import ListenKey
+from infra.venue.local.klines import INTERVALS, MINUTE_MS, Candle, Candles, minutes_of
+from infra.venue.local.market.base import Candle5m, Mark, MarketEvent, MarketSource, Quote, Symbol, Trade, next_funding
+from infra.venue.local.tape import Tape
+
+TELL_EVERY_S: Final = 0.1
+KLINES_EVERY_S: Final = 0.25
+
+
+class Venue:
+    """`step`, `execute` and `flush` are the only ways it moves."""
+
+    def __init__(
+        self, source: MarketSource, journal: Journal, hub: Hub, balance: Decimal = START_BALANCE, keeper: Keeper | None = None
+    ) -> None:
+        self.source = source
+        self.journal = journal
+        self.hub = hub
+        self.keeper = keeper
+        self.listen_key = ListenKey()
+        self.symbols: dict[str, Symbol] = {s.name: s for s in source.symbols}
+        past: dict[str, list[Candle5m]] = {name: [] for name in self.symbols}
+        for candle in source.history():
+            past[candle.symbol].append(candle)
+        last = {name: candles[-1].close if candles else self._base(name) for name, candles in past.items()}
+        self.engine = Engine(source.symbols, last, balance)
+        self.candles = {name: self._candles(name, candles, last[name]) for name, candles in past.items()}
+        self.tapes = {name: Tape() for name in self.symbols}
+        self.marks = {name: self._first_mark(name, last[name]) for name in self.symbols}
+        self.market_t = source.start_t
+        self.next_minute = source.start_t - source.start_t % MINUTE_MS + MINUTE_MS
+        self.updates = 0  # quotes so far: the book's update id
+        self.events = 0
+        self.ended = False
+        self._quiet = False
+        self._stale: dict[str, None] = {}  # symbols whose quote has moved since it was told
+        self._told: dict[str, float] = {}  # stream kind and symbol -> wall seconds
+        self._pending: MarketEvent | None = None
+        kept = keeper.kept if keeper is not None else None
+        if kept is not None:
+            self._take_up(kept)
+        self._feed: Iterator[MarketEvent] = iter(source.events(kept.market_t if kept is not None else None))
+
+    def _base(self, name: str) -> int:
+        symbol = self.symbols[name]
+        return max(1, int(symbol.base_price / symbol.tick))
+
+    def _candles(self, name: str, past: list[Candle5m], last: int) -> Candles:
+        start_t = self.source.start_t
+        begin = past[-1].open_t + 5 * MINUTE_MS if past else start_t
+        candles = Candles(name, begin, last)
+        candles.seed(minute for candle in past for minute in minutes_of(candle))
+        candles.advance(start_t)
+        candles.on_close = self._on_close
+        return candles
+
+    def _take_up(self, kept: Kept) -> None:
+        """Stand where the market stood; quotes and marks follow with the first events."""
+        self.market_t = kept.market_t
+        self.next_minute = kept.market_t - kept.market_t % MINUTE_MS + MINUTE_MS
+        for name, candles in self.candles.items():
+            candles.seed(minute for minute in kept.minutes.get(name, []) if minute.open_t >= candles.current.open_t)
+            candles.take_up(kept.current[name])
+            self.tapes[name] = Tape(kept.next_ids[name])
+            last = candles.current.close
+            self.engine.floor.books[name].last = last
+            self.engine.observe(Quote(name, 0, max(1, last - 1), 1, last, 1))
+            self.marks[name] = self._first_mark(name, last)
+            self.engine.observe(self.marks[name])
+
+    def catch_up(self, t: int) -> None:
+        """Let the market pass up to `t` without anybody's orders: the log shows that what it did to them is known."""
+        self._quiet = True
+        while self.step(t):
+            pass
+        self._quiet = False
+
+    def _first_mark(self, name: str, last: int) -> Mark:
+        price = last * self.symbols[name].tick
+        return Mark(name, self.source.start_t, price, price, Decimal(0), next_funding(self.source.start_t))
+
+    # --- time passes --------------------------------------------------------------------------------------------------------
+
+    def step(self, until_t: int, most: int = 2_000) -> bool:
+        """Apply the market's events up to `until_t`, about `most` of them; tells whether more are due."""
+        count = 0
+        last_t = -1
+        while (event := self._peek()) is not None and event.t <= until_t:
+            if count >= most and event.t != last_t:
+                self.market_t = max(self.market_t, last_t)
+                return True
+            self._pending = None
+            if event.t >= self.next_minute:
+                self._turn_minutes(event.t)
+            self._apply(event)
+            last_t = event.t
+            count += 1
+        if until_t >= self.next_minute:
+            self._turn_minutes(until_t)
+        self.market_t = max(self.market_t, until_t)
+        return False
+
+    def _peek(self) -> MarketEvent | None:
+        if self._pending is None and not self.ended:
+            self._pending = next(self._feed, None)
+            self.ended = self._pending is None
+        return self._pending
+
+    def _turn_minutes(self, t: int) -> None:
+        """Close what has ended before anything later is told, minute by minute for all symbols."""
+        while t >= self.next_minute:
+            for candles in self.candles.values():
+                candles.advance(self.next_minute)
+            self.next_minute += MINUTE_MS
+
+    def _apply(self, event: MarketEvent) -> None:
+        name = event.symbol
+        self.events += 1
+        if isinstance(event, Trade):
+            trade_id = self.tapes[name].add(event)
+            self.candles[name].add(event, trade_id)
+            stream = name.lower()
+            if self.hub.wants(f"{stream}@trade"):
+                self.hub.send(f"{stream}@trade", wire_market.trade(self.symbols[name], event, trade_id))
+            if self.hub.wants(f"{stream}@aggTrade"):
+                self.hub.send(f"{stream}@aggTrade", wire_market.agg_trade(self.symbols[name], event, trade_id))
+        elif isinstance(event, Quote):
+            self.updates += 1
+            self._stale[name] = None
+        else:
+            self.marks[name] = event
+        if self._quiet:
+            self.engine.observe(event)
+            return
+        happened = self.engine.apply(event, event.t)
+        if happened:
+            self._tell(happened)
+
+    # --- clients ----------------------------------------------------------------------------------------------------------------
+
+    def execute(self, command: Command) -> list[Happening]:
+        """Apply a command now; its user events are logged and queued before this returns. Raises Refusal."""
+        happened = self.engine.apply(command, self.market_t)
+        self._tell(happened)
+        return happened
+
+    def _tell(self, happened: list[Happening]) -> None:
+        self.journal.tell(self.engine, happened, time.time())
+        for what in happened:
+            event = wire_user.user_event(self.engine.floor, what)
+            if event is not None:
+                self.hub.send_user(json.dumps(event, separators=(",", ":")))
+
+    # --- listeners --------------------------------------------------------------------------------------------------------------
+
+    def drop_listen_key(self) -> None:
+        """The key has ended: those who listen are told, and hear no more."""
+        key = self.listen_key.close()
+        if key:
+            event = {"e": "listenKeyExpired", "E": self.market_t, "listenKey": key}
+            self.hub.send_user(json.dumps(event, separators=(",", ":")))
+            self.hub.leave_users()
+
+    def _on_close(self, name: str, interval: str, candle: Candle) -> None:
+        if self.keeper is not None and interval == "1m":
+            self.keeper.minute(name, candle)
+        stream = f"{name.lower()}@kline_{interval}"
+        if self.hub.wants(stream):
+            end_t = candle.open_t + INTERVALS[interval] * MINUTE_MS
+            self.hub.send(stream, wire_market.kline(self.symbols[name], interval, candle, end_t, closed=True))
+
+    def flush(self, wall_s: float) -> None:
+        """Tell what is told by the wall clock; `wall_s` is monotonic."""
+        for name, symbol in self.symbols.items():
+            stream = name.lower()
+            if self._due("mark", name, wall_s, TELL_EVERY_S):
+                text = wire_market.mark_price(symbol, self.marks[name], self.market_t)
+                self.hub.send(f"{stream}@markPrice", text)
+                self.hub.send(f"{stream}@markPrice@1s", text)
+            if name in self._stale and self._due("quote", name, wall_s, TELL_EVERY_S):
+                del self._stale[name]
+                book = self.engine.floor.books[name]
+                self.hub.send(f"{stream}@bookTicker", wire_market.book_ticker(book, self.updates, self.market_t))
+            if self._due("kline", name, wall_s, KLINES_EVERY_S):
+                self._tell_klines(name, symbol)
+
+    def _due(self, kind: str, name: str, wall_s: float, every_s: float) -> bool:
+        key = kind + name
+        if wall_s - self._told.get(key, 0.0) < every_s:
+            return False
+        self._told[key] = wall_s
+        return True
+
+    def _tell_klines(self, name: str, symbol: Symbol) -> None:
+        for interval in INTERVALS:
+            stream = f"{name.lower()}@kline_{interval}"
+            if self.hub.wants(stream):
+                candle = self.candles[name].now(interval)
+                self.hub.send(stream, wire_market.kline(symbol, interval, candle, self.market_t, closed=False))
+
+    def state(self) -> dict[str, Any]:
+        floor = self.engine.floor
+        return {
+            "label": self.source.label,
+            "market_t": self.market_t,
+            "ended": self.ended,
+            "events": self.events,
+            "trades": sum(len(tape) for tape in self.tapes.values()),
+            "last_trade_ids": {name: tape.next_id - 1 for name, tape in self.tapes.items()},
+            "history_is_generated": self.source.history_is_generated,
+            "mark_origin": self.source.mark_origin,
+            "symbols": {
+                name: {"tick": f"{s.tick:f}", "step": f"{s.step:f}", "mark": f"{self.marks[name].mark:f}"}
+                for name, s in self.symbols.items()
+            },
+            "wallet": f"{floor.account.wallet:f}",
+            "positions": {p.symbol.name: f"{p.qty:f}" for p in floor.account.open_positions()},
+            "open_orders": len(floor.open_orders()),
+            "live_algos": len(floor.live_algos()),
+            "fills": sum(len(fills) for fills in floor.fills.values()),
+            **self.hub.counts(),
+        }
