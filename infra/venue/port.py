@@ -127,10 +127,21 @@ class MarkPrice:
     next_funding_at: int
 
 
+class TradeSeen(NamedTuple):
+    """A trade on the stream. `at`: venue time of the message."""
+
+    instrument: str
+    at: int
+    trade: PublicTrade
+
+
 class BestQuote(NamedTuple):
     instrument: str
     bid: float
     ask: float
+
+
+MarketEvent = TradeSeen | MarkPrice | BestQuote
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +280,7 @@ UserEvent = OrderSeen | PositionSeen
 class Batch(NamedTuple):
     """What a socket brought at once. A new `epoch` begins with an empty batch: a new connection, something may be missing.
 
-    `messages` are decoded JSON objects; the venue's adapter parses them.
+    `messages` are MarketEvents or UserEvents, as the stream is one or the other, in the order of the connection.
     """
 
     epoch: int

@@ -22,8 +22,10 @@ from binance.exceptions import ReadLoopClosed
 from binance.ws.constants import WSListenerState
 from binance.ws.reconnecting_websocket import ReconnectingWebsocket
 from binance.ws.streams import BinanceSocketManager
+from websockets.exceptions import WebSocketException
 
 from infra.settings import Settings
+from infra.venue.binance import wire
 from infra.venue.binance.client import BinanceUsdm, RestClient
 from infra.venue.port import Batch, VenueError
 
@@ -45,13 +47,21 @@ class Broken(Exception):
     """Why a connection was given up."""
 
 
+_FAILURES = (Broken, ReadLoopClosed, VenueError, OSError, TimeoutError, EOFError, WebSocketException)
+
+
 class Socket:
-    """One subscription (infra.venue.port.Stream). `build` makes a fresh, unconnected socket; `keep` runs beside each connection."""
+    """One subscription (infra.venue.port.Stream).
+
+    `build` makes a fresh, unconnected socket; `parse` turns a decoded message into ours (None: not for us); `keep` runs beside
+    each connection.
+    """
 
     def __init__(
         self,
         name: str,
         build: Build,
+        parse: Callable[[Any], Any],
         *,
         silence_s: float = SILENCE_S,
         max_age_s: float = MAX_AGE_S,
@@ -60,7 +70,9 @@ class Socket:
     ) -> None:
         self.name = name
         self.epoch = 0
+        self.unreadable = 0
         self._build = build
+        self._parse = parse
         self._silence_s = silence_s
         self._max_age_s = max_age_s
         self._buffer = buffer
@@ -93,7 +105,9 @@ class Socket:
 
     async def batches(self) -> AsyncIterator[Batch]:
         """Endless; ends only with `close`. Batches of one epoch are in the order of the connection."""
-        self._task = self._task or asyncio.create_task(self._run(), name=f"socket-{self.name}")
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"socket-{self.name}")
+            self._task.add_done_callback(lambda _: self._arrived.set())
         while True:
             await self._arrived.wait()
             self._arrived.clear()
@@ -102,7 +116,8 @@ class Socket:
             for batch in pending:
                 yield batch
             if self._task.done() and not self._pending:
-                self._task.result()
+                if not self._task.cancelled():
+                    self._task.result()
                 return
 
     async def close(self) -> None:
@@ -111,7 +126,6 @@ class Socket:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        self._arrived.set()
 
     # -- the supervisor
 
@@ -122,14 +136,9 @@ class Socket:
             began = time.monotonic()
             try:
                 await self._live()
-            except (Broken, ReadLoopClosed, VenueError, OSError, TimeoutError) as e:
-                log.warning(
-                    "socket broken", extra={"socket": self.name, "epoch": self.epoch, "why": f"{type(e).__name__} {e}".strip()}
-                )
-            except Exception as e:  # the library lets anything through, its transport's exceptions among them
-                log.warning(
-                    "socket broken", extra={"socket": self.name, "epoch": self.epoch, "why": f"{type(e).__name__} {e}".strip()}
-                )
+            except _FAILURES as e:
+                why = f"{type(e).__name__} {e}".strip()
+                log.warning("socket broken", extra={"socket": self.name, "epoch": self.epoch, "why": why})
             self._connected = False
             wait = BACK_OFF_S[0] if time.monotonic() - began > 10 else min(wait * 2, BACK_OFF_S[1])
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))
@@ -143,20 +152,18 @@ class Socket:
             self.epoch += 1
             self._doubt = None
             self._connected = True
-            self._heard = born = time.monotonic()
-            self._put(Batch(self.epoch, ()))
+            born = time.monotonic()
+            self._pending.append(Batch(self.epoch, ()))
+            self._arrived.set()
             keeper = asyncio.ensure_future(self._keep()) if self._keep else None
             while True:
-                messages = await self._read(socket)
-                if messages:
-                    self._heard = time.monotonic()
-                    self._put(Batch(self.epoch, messages))
+                await self._read(socket)
                 if keeper is not None and keeper.done():
                     keeper.result()
                 if self._doubt is not None:
                     raise Broken(self._doubt)
-                if self.silent_s > self._silence_s:
-                    raise Broken(f"no message for {self.silent_s:.0f} s")
+                if time.monotonic() - max(self._heard, born) > self._silence_s:
+                    raise Broken(f"no message for {self._silence_s:.0f} s")
                 if time.monotonic() - born > self._max_age_s:
                     raise Broken("old enough: the exchange cuts at 24 h")
                 if self._size >= self._buffer:
@@ -169,36 +176,46 @@ class Socket:
             await _dismantle(socket)
 
     def _put(self, batch: Batch) -> None:
+        if not batch.messages:
+            return  # an empty batch has a meaning: a new epoch
         self._pending.append(batch)
         self._size += len(batch.messages)
         self._arrived.set()
 
-    async def _read(self, socket: ReconnectingWebsocket) -> list[Any]:
-        """All that lies ready, at least one message unless a second passes. Raises Broken on the library's own error messages."""
+    async def _read(self, socket: ReconnectingWebsocket) -> None:
+        """Takes all that lies ready, waiting up to a second for it. Raises Broken on the library's own error messages."""
         try:
-            first = await asyncio.wait_for(socket.recv(), 1.0)
+            found = [await asyncio.wait_for(socket.recv(), 1.0)]
         except TimeoutError:
-            return []
-        messages = [first]
+            return
         queue: asyncio.Queue[Any] = socket._queue
         while not queue.empty():
-            messages.append(queue.get_nowait())
-        for i, message in enumerate(messages):
-            if isinstance(message, dict) and message.get("e") in ("error", "listenKeyExpired"):
-                if i:
-                    self._put(Batch(self.epoch, messages[:i]))
-                raise Broken(f"{message.get('e')} {message.get('type', '')} {message.get('m', '')}".strip())
-        return messages
+            found.append(queue.get_nowait())
+        self._heard = time.monotonic()
+        messages: list[Any] = []
+        for message in found:
+            if message.get("e") in ("error", "listenKeyExpired"):
+                self._put(Batch(self.epoch, messages))
+                raise Broken(f"{message['e']} {message.get('type', '')} {message.get('m', '')}".strip())
+            try:
+                parsed = self._parse(message)
+            except (KeyError, ValueError, TypeError, ArithmeticError) as e:
+                self.unreadable += 1
+                log.error("message that cannot be read", extra={"socket": self.name, "why": repr(e), "payload": str(message)[:500]})
+                continue
+            if parsed is not None:
+                messages.append(parsed)
+        self._put(Batch(self.epoch, messages))
 
 
 async def _dismantle(socket: ReconnectingWebsocket) -> None:
     """Ends the library's read loop at once (left alone it waits up to 10 s) and both of its ways to come back."""
     socket.ws_state = WSListenerState.EXITING
     ws = socket.ws
-    with contextlib.suppress(Exception):  # whatever is wrong with a connection that we leave behind is no concern of ours
-        if ws is not None:
+    if ws is not None:
+        with contextlib.suppress(*_FAILURES):
             await asyncio.wait_for(ws.close(), 1.0)
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(*_FAILURES):
         await asyncio.wait_for(socket.close(), 2.0)
 
 
@@ -228,7 +245,7 @@ def _multiplex(settings: Settings, client: RestClient, category: str, names: lis
     async def build() -> ReconnectingWebsocket:
         return _manager(client, settings.exchange_url).futures_multiplex_socket(names, category=category)
 
-    return Socket(category, build, **options)
+    return Socket(category, build, wire.market_event, **options)
 
 
 def user_stream(settings: Settings, venue: BinanceUsdm, **options: Any) -> Socket:
@@ -251,4 +268,4 @@ def user_stream(settings: Settings, venue: BinanceUsdm, **options: Any) -> Socke
             await asyncio.sleep(KEEP_KEY_S)
             await venue.keep_listen_key()
 
-    return Socket("user", build, silence_s=options.pop("silence_s", float("inf")), keep=keep, **options)
+    return Socket("user", build, wire.user_event, silence_s=options.pop("silence_s", float("inf")), keep=keep, **options)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from infra.venue.binance.filters import instrument_of
 from infra.venue.port import (
     Ack,
+    BestQuote,
     Book,
     Kline,
+    MarketEvent,
     MarkPrice,
     OrderSeen,
     PositionSeen,
     PublicTrade,
+    TradeSeen,
     UserEvent,
     VenueAccount,
     VenueFill,
@@ -24,6 +28,7 @@ from infra.venue.port import (
 from schemas.units import OrderSide
 
 Wire = Mapping[str, Any]
+_instrument = lru_cache(maxsize=4096)(instrument_of)
 
 
 def kline(row: list[Any]) -> Kline:
@@ -44,6 +49,22 @@ def premium(row: Wire) -> MarkPrice:
         float(row["lastFundingRate"]),
         int(row["nextFundingTime"]),
     )
+
+
+def market_event(message: Wire) -> MarketEvent | None:
+    """A message of a combined stream: {"stream": "btcusdt@aggTrade", "data": {...}}."""
+    row = message.get("data", message)
+    match row.get("e"):
+        case "aggTrade":
+            return TradeSeen(_instrument(row["s"]), row["E"], agg_trade(row))
+        case "markPriceUpdate":
+            return MarkPrice(
+                _instrument(row["s"]), row["E"], float(row["p"]), float(row["i"]), float(row["r"] or 0), int(row["T"] or 0)
+            )
+        case "bookTicker":
+            return BestQuote(_instrument(row["s"]), float(row["b"]), float(row["a"]))
+        case _:
+            return None
 
 
 def ack(row: Wire) -> Ack:
