@@ -1,0 +1,332 @@
+"""Risk: every LONG or SHORT decision gets exactly one verdict; an approved one gets an Entry with its stop.
+
+The first row that applies decides:
+
+|    | asked                                              | verdict                              |
+|----|----------------------------------------------------|--------------------------------------|
+|  1 | the decision's candle is older than an entry lives | REFUSED STALE                        |
+|  2 | its strategy is switched off                       | REFUSED STRATEGY_OFF                 |
+|  3 | a position stands on the same side                 | REFUSED POSITION_EXISTS              |
+|  4 | a position stands against it                       | CLOSE, or REFUSED OPPOSITE_IGNORED   |
+|  5 | the instrument may not be entered                  | REFUSED INSTRUMENT_OUTSIDE_UNIVERSE  |
+|  6 | an order of ours is under way                      | REFUSED ORDER_IN_FLIGHT              |
+|  7 | confidence below the governor's                    | REFUSED CONFIDENCE                   |
+|  8 | closed less than the cool-down ago (venue time)    | REFUSED COOL_DOWN                    |
+|  9 | the account has not been seen                      | REFUSED ACCOUNT_UNKNOWN              |
+| 10 | positions and orders under way fill the limit      | REFUSED TOO_MANY_POSITIONS           |
+| 11 | the leverage would be liquidated before the stop   | REFUSED LEVERAGE                     |
+| 12 | no quantity within the limits                      | REFUSED SIZE_BELOW_MINIMUM           |
+| 13 | exposure with what is under way                    | REFUSED EXPOSURE                     |
+| 14 | margin with what is under way                      | REFUSED MARGIN_AVAILABLE             |
+| 15 |                                                    | APPROVED WITHIN_LIMITS, with an Entry|
+
+State is per instrument, and the account under its own key; limits sum over all of them (`Context.states`), so one instance decides.
+An approval reserves its notional and margin until the order has ended without a fill, or the position that it became is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import NamedTuple
+
+import msgspec
+
+from processors import filters as rounding
+from processors import order_ids, sizing
+from processors.filters import FilterBook
+from processors.step import Context, Step
+from schemas import ids
+from schemas.events import Event
+from schemas.ids import Purpose
+from schemas.policy import Opposite, Policy
+from schemas.risk import Outcome, Reason, Verdict
+from schemas.signals import Action, Decision
+from schemas.trading import AccountSnapshot, Closed, Entry, Order, OrderType, Position, PositionStatus
+from schemas.units import Side
+
+ACCOUNT = "account"
+"""The key of the account's own state: snapshots come on a topic of one partition."""
+
+REMEMBERED = 16
+"""Decisions remembered by id: one that the log holds twice gets one verdict."""
+
+ZERO = Decimal(0)
+
+
+class Held(msgspec.Struct, frozen=True):
+    position_id: str
+    side: Side
+    quantity: Decimal
+    entry_price: Decimal
+    entry_client_id: str
+
+    @property
+    def notional(self) -> Decimal:
+        return self.quantity * self.entry_price
+
+
+class Reservation(msgspec.Struct, frozen=True):
+    """An approved entry that is not yet a position. It goes when its order has ended and what it filled has been seen.
+
+    `client_id`: that of the first attempt.
+    """
+
+    entry_id: str
+    client_id: str
+    notional: Decimal
+    margin: Decimal
+    ended: bool = False
+    filled: bool = False
+    seen: bool = False
+
+    @property
+    def done(self) -> bool:
+        return self.ended and (self.seen or not self.filled)
+
+    def named(self, *client_ids: str) -> bool:
+        """Whether one of them is this entry's order, at whatever attempt."""
+        return any(order_ids.attempt_id(self.client_id, n) in client_ids for n in range(1, order_ids.MAX_ATTEMPTS + 1))
+
+
+class Account(msgspec.Struct, frozen=True):
+    equity: Decimal
+    available: Decimal
+    at: int
+
+
+class State(msgspec.Struct, frozen=True):
+    version: int = 1
+    held: Held | None = None
+    reserved: Reservation | None = None
+    last_closed_at: int = -1
+    decided: tuple[str, ...] = ()
+    account: Account | None = None
+
+    @property
+    def notional(self) -> Decimal:
+        """What this instrument may come to: a position that is still being filled is part of its reservation."""
+        return max(self.held.notional if self.held else ZERO, self.reserved.notional if self.reserved else ZERO)
+
+
+class Book(NamedTuple):
+    """The whole portfolio, orders under way included."""
+
+    positions: int
+    notional: Decimal
+    reserved_margin: Decimal
+    account: Account | None
+
+
+class Answer(NamedTuple):
+    outcome: Outcome
+    reason: Reason
+    detail: str
+    size: sizing.Size | None = None
+    stop_price: Decimal | None = None
+
+
+def step(state: State | None, event: Event, ctx: Context, filters: FilterBook) -> Step[State]:
+    """Decisions are answered; everything else is folded."""
+    state = state or State()
+    match event:
+        case Decision():
+            return _decide(state, event, ctx, filters)
+        case Position():
+            return Step(_fold_position(state, event))
+        case Closed():
+            return Step(_fold_closed(state, event))
+        case Order():
+            return Step(_fold_order(state, event))
+        case AccountSnapshot():
+            return Step(msgspec.structs.replace(state, account=Account(event.equity, event.available, event.at)))
+        case _:
+            return Step(state)
+
+
+def book(states: Mapping[str, State]) -> Book:
+    """Sums over everything that this instance holds."""
+    used = [each for each in states.values() if each.held or each.reserved]
+    account = states.get(ACCOUNT)
+    return Book(
+        positions=len(used),
+        notional=sum((each.notional for each in used), ZERO),
+        reserved_margin=sum((each.reserved.margin for each in used if each.reserved), ZERO),
+        account=account.account if account else None,
+    )
+
+
+def _fold_position(state: State, position: Position) -> State:
+    reserved = state.reserved
+    if reserved and reserved.named(position.entry_client_id, position.last_client_id):
+        reserved = _unless_done(msgspec.structs.replace(reserved, filled=True, seen=True))
+    if position.status is PositionStatus.OPEN:
+        held = Held(position.position_id, position.side, position.quantity, position.entry_price, position.entry_client_id)
+        return msgspec.structs.replace(state, held=held, reserved=reserved)
+    gone = state.held is not None and state.held.position_id == position.position_id
+    closed_at = max(state.last_closed_at, position.at)
+    return msgspec.structs.replace(state, held=None if gone else state.held, reserved=reserved, last_closed_at=closed_at)
+
+
+def _fold_closed(state: State, closed: Closed) -> State:
+    """Says nothing of what is held: positions does, and a round trip may come before or after its FLAT."""
+    reserved = state.reserved
+    if reserved and reserved.named(closed.entry_client_id):
+        reserved = _unless_done(msgspec.structs.replace(reserved, filled=True, seen=True))
+    return msgspec.structs.replace(state, reserved=reserved, last_closed_at=max(state.last_closed_at, closed.closed_at))
+
+
+def _fold_order(state: State, order: Order) -> State:
+    """Each attempt has a client id of its own; the intent's id stays, so the reservation follows it."""
+    reserved = state.reserved
+    if reserved is None or order.purpose is not Purpose.ENTRY or order.intent_id != reserved.entry_id:
+        return state
+    reserved = msgspec.structs.replace(
+        reserved,
+        filled=reserved.filled or order.filled_quantity > 0,
+        ended=reserved.ended or order.state.terminal,
+    )
+    return msgspec.structs.replace(state, reserved=_unless_done(reserved))
+
+
+def _unless_done(reserved: Reservation) -> Reservation | None:
+    return None if reserved.done else reserved
+
+
+def _decide(state: State, decision: Decision, ctx: Context, filters: FilterBook) -> Step[State]:
+    if decision.action is Action.HOLD or decision.event_id in state.decided:
+        return Step(state)
+    portfolio = book(ctx.states)
+    answer = _answer(state, decision, ctx.policy, portfolio, filters)
+    state = msgspec.structs.replace(state, decided=(*state.decided, decision.event_id)[-REMEMBERED:])
+    verdict = _verdict(decision, ctx, portfolio, answer)
+    if answer.size is None or answer.stop_price is None:
+        return Step(state, [verdict])
+    entry = _entry(decision, ctx, verdict, answer.size, answer.stop_price, filters)
+    reserved = Reservation(entry.event_id, entry.client_id, answer.size.notional, answer.size.margin)
+    return Step(msgspec.structs.replace(state, reserved=reserved), [verdict, entry])
+
+
+def _answer(state: State, decision: Decision, policy: Policy, portfolio: Book, filters: FilterBook) -> Answer:
+    """The table at the head of this file, row by row."""
+    side, risk = decision.action.side, policy.risk
+    account = portfolio.account
+    if account and account.at > decision.candle_at + policy.execution.entry_ttl_s * 1000:
+        age_s = (account.at - decision.candle_at) / 1000
+        return _no(
+            Reason.STALE, f"its candle closed {age_s:.0f} s of venue time ago, an entry lives {policy.execution.entry_ttl_s} s"
+        )
+    if decision.strategy not in policy.models.strategies:
+        return _no(Reason.STRATEGY_OFF, f"strategy {decision.strategy} is not in models.strategies")
+    if state.held:
+        return _against(state.held, side, policy)
+    listed = not policy.universe.instruments or decision.instrument in policy.universe.instruments
+    rules = filters.get(decision.instrument)
+    if not listed or decision.instrument in policy.universe.blacklist or rules is None:
+        why = "the exchange does not list it" if rules is None else "by policy"
+        return _no(Reason.INSTRUMENT_OUTSIDE_UNIVERSE, f"{decision.instrument} may not be entered: {why}")
+    if state.reserved:
+        return _no(Reason.ORDER_IN_FLIGHT, f"entry {state.reserved.client_id} is under way")
+    if decision.confidence < risk.confidence_min:
+        return _no(Reason.CONFIDENCE, f"{decision.confidence:.4f} is below {risk.confidence_min:g}")
+    since_ms = decision.at - state.last_closed_at
+    if state.last_closed_at >= 0 and since_ms < risk.cool_down_s * 1000:
+        return _no(Reason.COOL_DOWN, f"closed {since_ms / 1000:.0f} s ago, the cool-down is {risk.cool_down_s} s")
+    if account is None:
+        return _no(Reason.ACCOUNT_UNKNOWN, "no snapshot of the account yet")
+    if portfolio.positions >= risk.max_positions:
+        return _no(Reason.TOO_MANY_POSITIONS, f"{portfolio.positions} positions and orders of {risk.max_positions}")
+
+    price = decision.reference_price
+    stop = rounding.stop_price(price * (1 - side.sign * policy.exits.stop_distance), side, rules)
+    distance = (price - stop) * side.sign / price
+    bound = sizing.leverage_bound(policy.exits.stop_distance, risk)
+    if risk.leverage > bound or distance <= 0 or stop <= 0:
+        return _no(Reason.LEVERAGE, f"leverage {risk.leverage}, at most {bound} with a stop {distance:.2%} away")
+    size = sizing.size(account.equity, decision.confidence, price, policy.exits.stop_distance, risk.leverage, risk, rules)
+    if not size.quantity:
+        return _no(Reason.SIZE_BELOW_MINIMUM, size.why)
+    after = (portfolio.notional + size.notional) / account.equity
+    if after > risk.max_exposure:
+        return _no(Reason.EXPOSURE, f"{after:.2%} of equity with what is under way, at most {risk.max_exposure:.0%}")
+    free = account.available - portfolio.reserved_margin
+    if size.margin > free:
+        return _no(Reason.MARGIN_AVAILABLE, f"needs {size.margin:.2f}, free are {free:.2f}")
+    return Answer(Outcome.APPROVED, Reason.WITHIN_LIMITS, f"{size.why}; exposure then {after:.2%}", size, stop)
+
+
+def _against(held: Held, side: Side, policy: Policy) -> Answer:
+    if held.side is side:
+        return _no(Reason.POSITION_EXISTS, f"{side} {held.quantity:f} stands already")
+    if policy.execution.on_opposite is Opposite.IGNORE:
+        return _no(Reason.OPPOSITE_IGNORED, f"{held.side} {held.quantity:f} stands, and the policy ignores the opposite")
+    return Answer(Outcome.CLOSE, Reason.OPPOSITE_DECISION, f"{held.side} {held.quantity:f} stands against it")
+
+
+def _no(reason: Reason, detail: str) -> Answer:
+    return Answer(Outcome.REFUSED, reason, detail)
+
+
+def _verdict(decision: Decision, ctx: Context, portfolio: Book, answer: Answer) -> Verdict:
+    verdict_id = ids.event_id("risk.verdict", ctx.account, decision.event_id)
+    account, size = portfolio.account, answer.size
+    return Verdict(
+        event_id=verdict_id,
+        at=decision.at,
+        instrument=decision.instrument,
+        account=ctx.account,
+        decision_id=decision.event_id,
+        outcome=answer.outcome,
+        reason=answer.reason,
+        detail=answer.detail,
+        side=decision.action.side,
+        confidence=decision.confidence,
+        reference_price=decision.reference_price,
+        equity=account.equity if account else None,
+        margin=size.margin if size else None,
+        leverage=ctx.policy.risk.leverage if size else None,
+        notional=size.notional if size else None,
+        quantity=size.quantity if size else None,
+        stop_price=answer.stop_price,
+        entry_id=_entry_id(verdict_id) if size else None,
+        open_positions=portfolio.positions,
+        exposure=(portfolio.notional / account.equity).quantize(Decimal("0.000001")) if account and account.equity > 0 else ZERO,
+        policy_version=ctx.policy_version,
+        source=decision.source,
+    )
+
+
+def _entry_id(verdict_id: str) -> str:
+    return ids.event_id("trade.entry", verdict_id)
+
+
+def _entry(
+    decision: Decision, ctx: Context, verdict: Verdict, size: sizing.Size, stop_price: Decimal, filters: FilterBook
+) -> Entry:
+    entry_id, policy, side = _entry_id(verdict.event_id), ctx.policy, decision.action.side
+    order_type = OrderType(policy.execution.order_type)
+    limit = None
+    if order_type is OrderType.LIMIT:  # as far as slippage may go, so that it trades at once or rests
+        worst = decision.reference_price * (1 + side.sign * policy.execution.max_slippage)
+        limit = rounding.profit_price(worst, side, filters[decision.instrument])
+    return Entry(
+        event_id=entry_id,
+        at=decision.at,
+        instrument=decision.instrument,
+        account=ctx.account,
+        decision_id=decision.event_id,
+        verdict_id=verdict.event_id,
+        strategy=decision.strategy,
+        side=side,
+        order_type=order_type,
+        quantity=size.quantity,
+        limit_price=limit,
+        reference_price=decision.reference_price,
+        stop_price=stop_price,
+        leverage=policy.risk.leverage,
+        client_id=ids.client_id(Purpose.ENTRY, entry_id),
+        stop_client_id=ids.client_id(Purpose.STOP, entry_id),
+        not_after=decision.at + policy.execution.entry_ttl_s * 1000,
+        policy_version=ctx.policy_version,
+        source=decision.source,
+    )
