@@ -1,0 +1,105 @@
+"""A stage: one decision on the log, declared. streams/runner.py runs it; processors/ decide.
+
+    STAGE = Stage(
+        name="positions",
+        inputs=(topics.TRADE_FILLS,),
+        outputs=(topics.TRADE_POSITIONS, topics.TRADE_CLOSED),
+        state=positions.State,
+        step=positions.step,
+    )
+
+    def main(settings: Settings) -> None:
+        run_stage(STAGE, settings)     # streams/app.py
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from processors.step import Context, Step
+from schemas import ids
+from schemas.topics import Topic
+
+Keys = Callable[[Any, Sequence[str]], Sequence[str]]
+"""(event, known keys of its partition) -> the keys that it concerns."""
+
+_INSTRUMENT = re.compile(r"[a-z]+\.[a-z]+\.[A-Z0-9_]+")
+
+
+class Observer(Protocol):
+    """Effects hang here (execution, account). Called on the event loop, must not block, never touches state."""
+
+    def on_live(self, partition: int, states: Mapping[str, Any]) -> None:
+        """The partition is ours, its state is loaded, and every `catch_up` input is applied up to where it stood then."""
+
+    def on_state(self, key: str, state: Any | None) -> None:
+        """An event was applied to a key of a live partition; None: the key is forgotten."""
+
+    def on_revoked(self, partition: int) -> None:
+        """No longer ours. Whatever hangs on it must end; it comes again with `on_live`."""
+
+
+def by_instrument(event: Any, known: Sequence[str]) -> Sequence[str]:
+    """An event of one instrument concerns that one, marks those they hold, a tick or a global event all that are known."""
+    instrument = getattr(event, "instrument", None)
+    if instrument is not None:
+        return (instrument,)
+    marks = getattr(event, "marks", None)
+    if marks is not None:
+        return [mark.instrument for mark in marks]
+    return known
+
+
+def home_of(key: str) -> int:
+    """The partition where a key's state lives when its event comes from a topic of one partition."""
+    found = _INSTRUMENT.search(key)
+    return ids.partition_of(found.group()) if found else 0
+
+
+def never(event: Any) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`state` is a frozen msgspec.Struct whose first field is `version: int = N`; `step` is pure.
+
+    `keys`: which keys an event concerns. `catch_up`: inputs that are also outputs (execution's trade.orders): the observer
+    hears nothing before they are applied up to where they stood at the assignment. `tombstone_after`: outputs that are
+    followed by a tombstone of the same key. `flush_s`: how often state is written; None: the setting.
+    """
+
+    name: str
+    inputs: tuple[Topic, ...]
+    outputs: tuple[Topic, ...]
+    state: type[msgspec.Struct]
+    step: Callable[[Any, Any, Context], Step[Any]]
+    keys: Keys = by_instrument
+    catch_up: tuple[Topic, ...] = ()
+    observer: Observer | None = None
+    needs_policy: bool = False
+    tombstone_after: Callable[[Any], bool] = never
+    home: Callable[[str], int] = home_of
+    flush_s: float | None = None
+
+    @property
+    def partitions(self) -> int:
+        """Of the state topic: as many as the widest input has."""
+        return max(topic.partitions for topic in self.inputs)
+
+    @property
+    def single(self) -> bool:
+        """An input of one partition beside inputs of twelve speaks to all keys: one active member, others stand by."""
+        return len({topic.partitions for topic in self.inputs}) > 1
+
+    @property
+    def state_version(self) -> int:
+        for field in msgspec.structs.fields(self.state):
+            if field.name == "version":
+                return int(field.default)
+        raise TypeError(f"state of {self.name}: the first field must be `version: int = N`")
