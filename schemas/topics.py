@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any
 
 from schemas import ids
-from schemas.events import Event, InstrumentEvent
+from schemas.events import Event
 from schemas.market import Candle, CandleHistory, Features, Marks, Tick, TradeFrame
 from schemas.operations import Audit, Command, DeadLetter, GuardianReport, Heartbeat, PolicyVersion
 from schemas.risk import Verdict
@@ -352,26 +353,28 @@ WORKERS = (
 """Every worker that the launcher starts, in drain order: what feeds comes before what is fed."""
 
 
+_OF_A_PARTITION = {Tick.type_name(), Marks.type_name()}
+"""They speak of their whole partition: null key."""
+
+
 def position_key(account: str, instrument: str, side: str) -> str:
     return f"{account}/{instrument}/{side}"
 
 
-def route(event: Event) -> tuple[Topic, bytes | None, int]:
-    """Topic, key and partition of an event. Raises KeyError for an event that no topic carries."""
+def route(event: Any) -> tuple[Topic, bytes | None, int]:
+    """Topic, key and partition of an event, pydantic or hot struct. Raises KeyError for an event that no topic carries."""
     topic = BY_TYPE[event.type]
-    if isinstance(event, Tick | Marks):
+    if event.type in _OF_A_PARTITION:
         return topic, None, event.partition
     match topic.key:
         case Key.INSTRUMENT:
-            assert isinstance(event, InstrumentEvent)
             return topic, event.instrument.encode(), ids.partition_of(event.instrument)
         case Key.POSITION:
-            assert isinstance(event, Position | ExitPlan)
             key = position_key(event.account, event.instrument, event.side)
             return topic, key.encode(), ids.partition_of(event.instrument)
         case Key.ACCOUNT:
             return topic, str(getattr(event, "account", "")).encode(), 0
         case Key.NAME:
-            return topic, (event.member if isinstance(event, Heartbeat) else "policy").encode(), 0
+            return topic, (event.member if event.type == Heartbeat.type_name() else "policy").encode(), 0
         case _:
             return topic, None, 0

@@ -1,15 +1,15 @@
 """A stage: one decision on the log, declared. streams/runner.py runs it; processors/ decide.
 
-    STAGE = Stage(
-        name="positions",
-        inputs=(topics.TRADE_FILLS,),
-        outputs=(topics.TRADE_POSITIONS, topics.TRADE_CLOSED),
-        state=positions.State,
-        step=positions.step,
-    )
+STAGE = Stage(
+    name="positions",
+    inputs=(topics.TRADE_FILLS,),
+    outputs=(topics.TRADE_POSITIONS, topics.TRADE_CLOSED),
+    state=positions.State,
+    step=positions.step,
+)
 
-    def main(settings: Settings) -> None:
-        run_stage(STAGE, settings)     # streams/app.py
+def main(settings: Settings) -> None:
+    run_stage(STAGE, settings)     # streams/app.py
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ import msgspec
 
 from processors.step import Context, Step
 from schemas import ids
+from schemas.policy import Policy
 from schemas.topics import Topic
+from streams.envelope import Cause
 
 Keys = Callable[[Any, Sequence[str]], Sequence[str]]
 """(event, known keys of its partition) -> the keys that it concerns."""
@@ -31,8 +33,24 @@ Keys = Callable[[Any, Sequence[str]], Sequence[str]]
 _INSTRUMENT = re.compile(r"[a-z]+\.[a-z]+\.[A-Z0-9_]+")
 
 
+class Outbox(Protocol):
+    """What an effect may do to the log. Its tasks run on the worker's event loop."""
+
+    async def send_now(self, event: Any, cause: Cause | None = None) -> None:
+        """Sends with explicit partition and returns when the broker has acknowledged it."""
+
+    async def prove_ownership(self, partition: int) -> None:
+        """A group commit that advances nothing. Raises NotOwner when the broker refuses: drop everything in memory."""
+
+    def policy(self) -> tuple[int, Policy]:
+        """The policy as it stands now: (version, policy)."""
+
+
 class Observer(Protocol):
     """Effects hang here (execution, account). Called on the event loop, must not block, never touches state."""
+
+    def attach(self, outbox: Outbox) -> None:
+        """Once, before anything else, on the event loop."""
 
     def on_live(self, partition: int, states: Mapping[str, Any]) -> None:
         """The partition is ours, its state is loaded, and every `catch_up` input is applied up to where it stood then."""
