@@ -114,13 +114,25 @@ def checked(manifest: Manifest, graph: bytes, feature_hash: str) -> Model:
     if said != {feature_hash}:
         told = ", ".join(sorted(str(name) for name in said))
         raise ModelUnavailable(Unavailable.OTHER_FEATURES, f"trained on features {told}, we compute {feature_hash}")
-    answers = model.predict(np.array(manifest.golden.rows, dtype=np.float32))
-    apart = float(np.max(np.abs(answers - np.array(manifest.golden.p_up)))) if len(answers) else float("inf")
+    apart = _apart(model, manifest.golden)
     if not apart <= GOLDEN_TOLERANCE:
         raise ModelUnavailable(
             Unavailable.OTHER_ANSWERS, f"golden rows answered {apart:.2g} apart, {GOLDEN_TOLERANCE:g} is allowed"
         )
     return model
+
+
+def _apart(model: Model, golden: Golden) -> float:
+    """The largest difference from the golden answers; ModelUnavailable when the rows do not fit the graph."""
+    if not golden.rows or len(golden.rows) != len(golden.p_up):
+        raise ModelUnavailable(
+            Unavailable.OTHER_ANSWERS, f"{len(golden.rows)} golden rows with {len(golden.p_up)} answers prove nothing"
+        )
+    try:
+        answers = model.predict(np.array(golden.rows, dtype=np.float32))
+    except (ValueError, *_RUNTIME_ERRORS) as e:
+        raise ModelUnavailable(Unavailable.OTHER_ANSWERS, f"the golden rows do not fit the graph: {e}") from e
+    return float(np.max(np.abs(answers - np.array(golden.p_up))))
 
 
 def _session(graph: bytes) -> Any:
