@@ -116,6 +116,12 @@ class Cutter:
             cut.append(self._close(instrument))
         return cut
 
+    def skip(self, instrument: str, next_id: int) -> Sequence[hot.TradeFrame]:
+        """The trades before `next_id` will never come: the next frame begins behind the hole."""
+        cut = [self._close(instrument)] if instrument in self._open else []
+        self.next_ids[instrument] = max(next_id, self.next_ids[instrument])
+        return cut
+
     def passed(self, at: int) -> Sequence[hot.TradeFrame | hot.Tick]:
         """The feed has reached market time `at`: every trade with t < at has been added. Boundary ticks on the way, in order."""
         if at < self._boundary:
