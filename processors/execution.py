@@ -28,7 +28,7 @@ from processors.step import Context, Step
 from schemas import hot, ids
 from schemas.ids import Purpose
 from schemas.trading import Entry, Exit, ExitAction, ExitReason, Fill, Order, OrderState, OrderType, OrderUpdate
-from schemas.units import OrderSide, Side
+from schemas.units import OrderSide
 
 REMEMBERED = 256
 """Finished intents kept per instrument, newest last."""
@@ -44,3 +44,402 @@ _RANK = {
     OrderState.ACKED: 3,
 }
 _TERMINAL_RANK = 9
+
+
+class Intent(msgspec.Struct, frozen=True):
+    """One order that we want to exist, or (`cancels`) not to exist any more. Keyed by `first_id`, the client id of attempt 1.
+
+    `after`: client id of the entry whose first fill makes this stop due. `seen`: trade ids already counted in `filled`.
+    """
+
+    first_id: str
+    client_id: str
+    intent_id: str
+    trace_id: str
+    account: str
+    instrument: str
+    entry: bool
+    purpose: Purpose
+    side: OrderSide
+    order_type: OrderType
+    book: str
+    quantity: Decimal | None = None
+    price: Decimal | None = None
+    trigger_price: Decimal | None = None
+    close_position: bool = False
+    reduce_only: bool = True
+    cancels: str | None = None
+    after: str | None = None
+    not_after: int | None = None
+    leverage: int | None = None
+    decision_id: str | None = None
+    position_id: str | None = None
+    state: OrderState = OrderState.PLANNED
+    attempt: int = 1
+    sent_at: int | None = None
+    exchange_id: str | None = None
+    filled: Decimal = ZERO
+    seen: tuple[int, ...] = ()
+
+
+class State(msgspec.Struct, frozen=True):
+    """Of one instrument. `market_at`: venue time as the marks tell it."""
+
+    version: int = 1
+    market_at: int = 0
+    intents: dict[str, Intent] = {}
+    finished: dict[str, OrderState] = {}
+
+
+class Todo(StrEnum):
+    SEND = "SEND"
+    RESOLVE = "RESOLVE"
+    ABANDON = "ABANDON"
+
+
+class Work(NamedTuple):
+    """What the runner is to do next for one intent. `why` explains an ABANDON."""
+
+    todo: Todo
+    intent: Intent
+    why: str = ""
+
+
+def step(state: State | None, event: Any, context: Context) -> Step[State]:
+    """Folds one event. Emits what the exchange's word means for our orders (FILLED, CANCELED, EXPIRED, ACKED) and PLANNED."""
+    state = state or State()
+    match event:
+        case hot.Marks():
+            return Step(msgspec.structs.replace(state, market_at=max(state.market_at, event.at)))
+        case Entry():
+            return _planned(state, entry_intents(event, context.trace_id), event.at)
+        case Exit():
+            return _planned(state, [exit_intent(event, context.trace_id)], event.at)
+        case Order():
+            return Step(fold(state, event))
+        case Fill():
+            return _filled(state, event)
+        case OrderUpdate():
+            return _updated(state, event)
+    raise TypeError(f"execution does not take {type(event).__name__}")
+
+
+def work(state: State) -> list[Work]:
+    """Everything that is due now, oldest intent first. Entries and exits never wait for each other."""
+    return [found for intent in state.intents.values() if (found := _due(state, intent)) is not None]
+
+
+def _due(state: State, intent: Intent) -> Work | None:
+    if intent.state in (OrderState.SENDING, OrderState.UNKNOWN):
+        return Work(Todo.RESOLVE, intent)
+    if intent.state is not OrderState.PLANNED:
+        return None
+    if intent.entry:
+        if intent.not_after is not None and state.market_at > intent.not_after:
+            return Work(Todo.ABANDON, intent, f"{(state.market_at - intent.not_after) / 1000:.0f} s of venue time past its end")
+        unclear = any(o.entry and o is not intent and o.state in _UNCLEAR for o in state.intents.values())
+        return None if unclear else Work(Todo.SEND, intent)
+    if intent.after is not None:
+        entry = _by_client_id(state, intent.after)
+        if entry is not None and entry.filled == ZERO:
+            return None
+        if entry is None and state.finished.get(intent.after) is not OrderState.FILLED:
+            return Work(Todo.ABANDON, intent, "its entry did not fill")
+    if _waits_for_another(state, intent):
+        return None
+    return Work(Todo.SEND, intent)
+
+
+def _waits_for_another(state: State, intent: Intent) -> bool:
+    """Take-profits are cancelled before a close; a tighter stop rests before its predecessor is cancelled."""
+    others = [o for o in state.intents.values() if o.first_id != intent.first_id and o.state in _ON_THE_WAY and o.after is None]
+    if intent.cancels is not None:
+        stops = ids.purpose_of(intent.cancels) in (Purpose.STOP, Purpose.GUARDIAN)
+        return stops and any(o.cancels is None and o.purpose is Purpose.STOP for o in others)
+    return intent.purpose is Purpose.CLOSE and any(o.cancels is not None for o in others)
+
+
+_UNCLEAR = (OrderState.SENDING, OrderState.UNKNOWN)
+_ON_THE_WAY = (OrderState.PLANNED, OrderState.SENDING)
+
+
+# -- intents
+
+
+def entry_intents(entry: Entry, trace_id: str) -> list[Intent]:
+    """The order that opens, and the stop that its first fill makes due."""
+    opening = Intent(
+        first_id=entry.client_id,
+        client_id=entry.client_id,
+        intent_id=entry.event_id,
+        trace_id=trace_id,
+        account=entry.account,
+        instrument=entry.instrument,
+        entry=True,
+        purpose=Purpose.ENTRY,
+        side=entry.side.opens_with,
+        order_type=entry.order_type,
+        book="ORDER",
+        quantity=entry.quantity,
+        price=entry.limit_price,
+        reduce_only=False,
+        not_after=entry.not_after,
+        leverage=entry.leverage,
+        decision_id=entry.decision_id,
+    )
+    return [opening, _net(entry, trace_id)]
+
+
+def _net(entry: Entry, trace_id: str) -> Intent:
+    return Intent(
+        first_id=entry.stop_client_id,
+        client_id=entry.stop_client_id,
+        intent_id=entry.event_id,
+        trace_id=trace_id,
+        account=entry.account,
+        instrument=entry.instrument,
+        entry=False,
+        purpose=Purpose.STOP,
+        side=entry.side.closes_with,
+        order_type=OrderType.STOP_MARKET,
+        book="ALGO",
+        trigger_price=entry.stop_price,
+        close_position=True,
+        after=entry.client_id,
+        decision_id=entry.decision_id,
+    )
+
+
+def exit_intent(wish: Exit, trace_id: str) -> Intent:
+    cancels = wish.client_id if wish.action is ExitAction.CANCEL else None
+    own_id = order_ids.cancel_id(wish.event_id) if cancels else wish.client_id
+    order_type = {
+        ExitAction.PLACE_STOP: OrderType.STOP_MARKET,
+        ExitAction.PLACE_TAKE_PROFIT: OrderType.LIMIT,
+        ExitAction.CLOSE: OrderType.MARKET,
+        ExitAction.CANCEL: OrderType.MARKET,
+    }[wish.action]
+    return Intent(
+        first_id=own_id,
+        client_id=own_id,
+        intent_id=wish.event_id,
+        trace_id=trace_id,
+        account=wish.account,
+        instrument=wish.instrument,
+        entry=False,
+        purpose=ids.purpose_of(wish.client_id),
+        side=wish.side.closes_with,
+        order_type=order_type,
+        book="ALGO" if wish.action is ExitAction.PLACE_STOP else wish.book,
+        quantity=wish.quantity,
+        price=wish.price,
+        trigger_price=wish.trigger_price,
+        close_position=wish.close_position,
+        cancels=cancels,
+        position_id=wish.position_id,
+    )
+
+
+def _planned(state: State, wanted: Iterable[Intent], at: int) -> Step[State]:
+    """Adds what is new. An intent that is known, or was finished, changes nothing."""
+    events = []
+    intents = dict(state.intents)
+    for intent in wanted:
+        if intent.first_id in intents or intent.first_id in state.finished:
+            continue
+        intents[intent.first_id] = intent
+        events.append(said(intent, OrderState.PLANNED, at))
+    return Step(msgspec.structs.replace(state, intents=intents), events)
+
+
+# -- folding
+
+
+def fold(state: State, order: Order) -> State:
+    """One step of an order's life, by whoever said it. Never backwards; a new attempt begins anew."""
+    intent = _by_client_id(state, order.client_id) or _by_attempt(state, order)
+    if intent is None or order.attempt < intent.attempt:
+        return state
+    if order.attempt == intent.attempt and _rank(order.state) <= _rank(intent.state) and order.filled_quantity <= intent.filled:
+        return state
+    moved = msgspec.structs.replace(
+        intent,
+        client_id=order.client_id,
+        attempt=order.attempt,
+        state=order.state if order.attempt > intent.attempt or _rank(order.state) > _rank(intent.state) else intent.state,
+        sent_at=order.sent_at if order.sent_at is not None else intent.sent_at,
+        exchange_id=order.exchange_id or intent.exchange_id,
+        filled=max(intent.filled, order.filled_quantity),
+    )
+    state = _put(state, moved)
+    if order.state is OrderState.REFUSED and order.error_code == WOULD_TRIGGER and moved.after is not None:
+        state = _close_at_once(state, moved)
+    return state
+
+
+def _close_at_once(state: State, net: Intent) -> State:
+    """The entry's stop has been passed before it could rest: what was filled is closed at market, under an id of the entry's."""
+    entry = _by_client_id(state, net.after or "")
+    filled = entry.filled if entry is not None else net.quantity
+    close_id = order_ids.close_id(net.intent_id, ExitReason.STOP_PASSED, 0)
+    if close_id in state.intents or close_id in state.finished or not filled:
+        return state
+    close = msgspec.structs.replace(
+        net,
+        first_id=close_id,
+        client_id=close_id,
+        purpose=Purpose.CLOSE,
+        order_type=OrderType.MARKET,
+        book="ORDER",
+        quantity=filled,
+        trigger_price=None,
+        close_position=False,
+        after=None,
+        state=OrderState.PLANNED,
+        attempt=1,
+        sent_at=None,
+        exchange_id=None,
+    )
+    return _put(state, close)
+
+
+def _filled(state: State, fill: Fill) -> Step[State]:
+    intent = _by_client_id(state, fill.client_id)
+    if intent is None or fill.trade_id in intent.seen:
+        return Step(state)
+    filled = intent.filled + fill.quantity
+    moved = msgspec.structs.replace(intent, filled=filled, seen=(*intent.seen[-63:], fill.trade_id))
+    whole = intent.quantity is not None and filled >= intent.quantity
+    state = _put(state, moved)
+    if not whole:
+        return Step(state)
+    event = said(moved, OrderState.FILLED, fill.at, exchange_id=fill.order_id)
+    return Step(fold(state, event), (event,))
+
+
+_OUTCOME = {
+    "NEW": OrderState.ACKED,
+    "PARTIALLY_FILLED": OrderState.ACKED,
+    "TRIGGERING": OrderState.ACKED,
+    "TRIGGERED": OrderState.ACKED,
+    "FINISHED": OrderState.FILLED,
+    "FILLED": OrderState.FILLED,
+    "CANCELED": OrderState.CANCELED,
+    "EXPIRED": OrderState.EXPIRED,
+    "EXPIRED_IN_MATCH": OrderState.EXPIRED,
+    "REJECTED": OrderState.EXPIRED,
+}
+"""A conditional order that the exchange rejects at its trigger has rested until then: EXPIRED, protection lost. REFUSED never rested."""
+
+
+def outcome_of(status: str) -> OrderState | None:
+    """The exchange's status in our words; None for one that we do not know, which says nothing."""
+    return _OUTCOME.get(status)
+
+
+def _updated(state: State, update: OrderUpdate) -> Step[State]:
+    """An order that fills in the ordinary book is FILLED by its fills, so that the quantity is there first."""
+    intent = _by_client_id(state, update.client_id)
+    reached = outcome_of(update.status)
+    if intent is None or reached is None:
+        return Step(state)
+    if update.book == "ORDER" and intent.book == "ALGO" and reached is not OrderState.FILLED:
+        return Step(state)  # the triggered order's own steps; the conditional one tells how it ends
+    if _rank(reached) <= _rank(intent.state):
+        return Step(state)
+    event = said(intent, reached, update.at, exchange_id=update.exchange_id, reason=update.detail, filled=update.filled_quantity)
+    return Step(fold(state, event), (event,))
+
+
+def _by_client_id(state: State, client_id: str) -> Intent | None:
+    found = state.intents.get(client_id)
+    if found is not None:
+        return found
+    return next((intent for intent in state.intents.values() if intent.client_id == client_id), None)
+
+
+def _by_attempt(state: State, order: Order) -> Intent | None:
+    """An order of an attempt that the state has not heard of yet."""
+    return next(
+        (
+            intent
+            for intent in state.intents.values()
+            if intent.intent_id == order.intent_id and order_ids.attempt_id(intent.first_id, order.attempt) == order.client_id
+        ),
+        None,
+    )
+
+
+def _rank(state: OrderState) -> int:
+    return _RANK.get(state, _TERMINAL_RANK)
+
+
+def _put(state: State, intent: Intent) -> State:
+    """Stores an intent; a finished one is remembered by its outcome. An entry stays while its stop waits for it."""
+    intents = dict(state.intents)
+    intents[intent.first_id] = intent
+    finished = dict(state.finished)
+    waited_for = {o.after for o in intents.values() if o.after is not None and o.state is OrderState.PLANNED}
+    for key, held in list(intents.items()):
+        if held.state.terminal and not (key in waited_for and held.filled > ZERO):
+            del intents[key]
+            finished.pop(key, None)
+            finished[key] = OrderState.FILLED if held.filled > ZERO else held.state
+    for key in list(finished)[: max(0, len(finished) - REMEMBERED)]:
+        del finished[key]
+    return msgspec.structs.replace(state, intents=intents, finished=finished)
+
+
+# -- what the runner and the step say
+
+
+def said(
+    intent: Intent,
+    state: OrderState,
+    at: int,
+    *,
+    attempt: int | None = None,
+    sent_at: int | None = None,
+    exchange_id: str | None = None,
+    reason: str = "",
+    code: int | None = None,
+    filled: Decimal = ZERO,
+) -> Order:
+    """The event of one step of this intent's order. Its id is of the step, so that the same step said twice is one."""
+    attempt = attempt or intent.attempt
+    client_id = order_ids.attempt_id(intent.first_id, attempt)
+    total = max(filled, intent.filled)
+    return Order(
+        event_id=ids.event_id("trade.order", client_id, state, attempt, total.normalize(), code),
+        at=at,
+        instrument=intent.instrument,
+        account=intent.account,
+        intent_id=intent.intent_id,
+        client_id=client_id,
+        purpose=intent.purpose,
+        side=intent.side,
+        order_type=intent.order_type,
+        state=state,
+        attempt=attempt,
+        quantity=intent.quantity,
+        price=intent.price,
+        trigger_price=intent.trigger_price,
+        close_position=intent.close_position,
+        reduce_only=intent.reduce_only,
+        cancels=intent.cancels,
+        book="ALGO" if intent.book == "ALGO" else "ORDER",
+        exchange_id=exchange_id or intent.exchange_id,
+        sent_at=sent_at if sent_at is not None else intent.sent_at,
+        filled_quantity=total,
+        reason=reason,
+        error_code=code,
+        decision_id=intent.decision_id,
+        position_id=intent.position_id,
+    )
+
+
+def again(intent: Intent, at: int, reason: str, code: int | None = None) -> Order:
+    """The next attempt, under its own client id; or the end of them."""
+    if intent.attempt >= MAX_ATTEMPTS:
+        return said(intent, OrderState.REFUSED, at, reason=f"{MAX_ATTEMPTS} attempts: {reason}", code=code)
+    return said(intent, OrderState.PLANNED, at, attempt=intent.attempt + 1, reason=reason, code=code)

@@ -17,7 +17,8 @@ S = TypeVar("S")
 class Context(NamedTuple):
     """What a decision may know beside its state and event. `states`: all states this member holds (risk sums over them).
 
-    `partition`, `offset`: where the event stands in its topic. `account`: the account that this street trades.
+    `partition`, `offset`: where the event stands in its topic. `account`: the account that this street trades. `trace_id`: the chain
+    that the event belongs to, for what is sent later than now.
     """
 
     topic: str
@@ -27,6 +28,7 @@ class Context(NamedTuple):
     policy_version: int
     account: str
     states: Mapping[str, Any]
+    trace_id: str = ""
 
 
 class Step(NamedTuple, Generic[S]):
