@@ -6,12 +6,12 @@
                   |               -> PLANNED, attempt + 1           proven absent; a new client id
     PLANNED -> ABANDONED                                            an entry past its time; a stop whose entry never filled
 
-`step` folds intents, fills, order updates, marks (venue time) and our own `trade.orders`; `work` derives from the state alone what is to
-be done, so that after a restart the runner (streams/execution.py) just asks again. SENDING is in the log before the call: whoever finds it
-without an answer asks the exchange, and never sends again before the exchange has denied the order.
+`step` folds intents, fills, order updates, marks (venue time) and our own `trade.orders`; `work` derives from the state alone what
+is to be done, so that after a restart the runner (streams/execution.py) just asks again. SENDING is in the log before the call:
+whoever finds it without an answer asks the exchange, and never sends again before the exchange has denied the order.
 
-Idempotent by client id: an intent seen twice does nothing. Finished intents are remembered in a bounded list; replays of the inputs beyond
-it do not come, because the store skips offsets that it has applied.
+Idempotent by client id: an intent seen twice does nothing. Finished intents are remembered in a bounded list; replays of the
+inputs beyond it do not come, because the store skips offsets that it has applied.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from schemas.units import OrderSide
 REMEMBERED = 256
 """Finished intents kept per instrument, newest last."""
 MAX_ATTEMPTS = 8
-"""Of a risk-reducing intent; after that it is refused and exits decides anew. An entry is tried again only after proof of absence."""
+"""Of a risk-reducing intent; then it is refused and exits decides anew. An entry is tried again only when proven absent."""
 WOULD_TRIGGER = -2021
 
 ZERO = Decimal(0)
@@ -271,16 +271,15 @@ def fold(state: State, order: Order) -> State:
         exchange_id=order.exchange_id or intent.exchange_id,
         filled=max(intent.filled, order.filled_quantity),
     )
+    entry = _by_client_id(state, moved.after or "")
     state = _put(state, moved)
-    if order.state is OrderState.REFUSED and order.error_code == WOULD_TRIGGER and moved.after is not None:
-        state = _close_at_once(state, moved)
+    if order.state is OrderState.REFUSED and order.error_code == WOULD_TRIGGER and entry is not None:
+        state = _close_at_once(state, moved, entry.filled)
     return state
 
 
-def _close_at_once(state: State, net: Intent) -> State:
+def _close_at_once(state: State, net: Intent, filled: Decimal) -> State:
     """The entry's stop has been passed before it could rest: what was filled is closed at market, under an id of the entry's."""
-    entry = _by_client_id(state, net.after or "")
-    filled = entry.filled if entry is not None else net.quantity
     close_id = order_ids.close_id(net.intent_id, ExitReason.STOP_PASSED, 0)
     if close_id in state.intents or close_id in state.finished or not filled:
         return state
@@ -329,7 +328,7 @@ _OUTCOME = {
     "EXPIRED_IN_MATCH": OrderState.EXPIRED,
     "REJECTED": OrderState.EXPIRED,
 }
-"""A conditional order that the exchange rejects at its trigger has rested until then: EXPIRED, protection lost. REFUSED never rested."""
+"""A conditional order that the exchange rejects at its trigger has rested until then: EXPIRED. REFUSED never rested."""
 
 
 def outcome_of(status: str) -> OrderState | None:
@@ -375,11 +374,11 @@ def _rank(state: OrderState) -> int:
 
 
 def _put(state: State, intent: Intent) -> State:
-    """Stores an intent; a finished one is remembered by its outcome. An entry stays while its stop waits for it."""
+    """Stores an intent; a finished one is remembered by its outcome. A filled entry stays until its stop rests."""
     intents = dict(state.intents)
     intents[intent.first_id] = intent
     finished = dict(state.finished)
-    waited_for = {o.after for o in intents.values() if o.after is not None and o.state is OrderState.PLANNED}
+    waited_for = [o.after for o in intents.values() if o.after is not None and o.state in (*_ON_THE_WAY, OrderState.UNKNOWN)]
     for key, held in list(intents.items()):
         if held.state.terminal and not (key in waited_for and held.filled > ZERO):
             del intents[key]
