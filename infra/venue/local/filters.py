@@ -21,6 +21,10 @@ def check_client_id(client_id: str, parameter: str) -> None:
         raise illegal(parameter)
 
 
+def max_price(symbol: Symbol) -> Decimal:
+    return max(Decimal(1), (symbol.base_price * 50).quantize(Decimal(1)))
+
+
 def _decimals(value: Decimal) -> int:
     exponent = value.normalize().as_tuple().exponent
     return max(0, -exponent) if isinstance(exponent, int) else 0
@@ -30,6 +34,8 @@ def ticks(symbol: Symbol, price: Decimal) -> int:
     """A limit price in ticks."""
     if price <= 0:
         raise refuse(-4001)
+    if price > max_price(symbol):
+        raise refuse(-4002)
     return _on_grid(price, symbol.tick, symbol.price_precision, -4014)
 
 
@@ -37,6 +43,8 @@ def trigger_ticks(symbol: Symbol, price: Decimal) -> int:
     """A trigger price in ticks."""
     if price <= 0:
         raise refuse(-4006)
+    if price > max_price(symbol):
+        raise refuse(-4002)
     return _on_grid(price, symbol.tick, symbol.price_precision, -4014)
 
 
@@ -44,11 +52,11 @@ def steps(symbol: Symbol, qty: Decimal, *, market: bool) -> int:
     """A quantity in steps, within the bounds of the order's kind."""
     if qty <= 0:
         raise refuse(-4003)
+    if qty > (symbol.market_max_qty if market else symbol.max_qty):
+        raise refuse(-4005)
     count = _on_grid(qty, symbol.step, symbol.quantity_precision, -4023)
     if qty < symbol.min_qty:
         raise refuse(-4004)
-    if qty > (symbol.market_max_qty if market else symbol.max_qty):
-        raise refuse(-4005)
     return count
 
 

@@ -1,15 +1,18 @@
-"""What survives a restart, in one directory: the market's place, its candles, and the log that the account is made
-of.
+"""What survives a restart, in one directory: the market's place, its candles, and the log that the account is made of.
 
-market.json    where the market stood, written whole and swapped in (each second and at the end): time, next trade
-ids, open minutes candles.jsonl  closed minutes of the live part, appended journal.jsonl  the exchange's own log
-(see journal.py), appended before anything is answered The sources are deterministic, so the market goes on from
-`market_t` as if it had never stopped, with the same trade ids. Trades older than the last restart are not on the
-tape any more. An append log of every market event, exact to the last millisecond before a kill, comes later.
+- market.json: where the market stood (time, next trade ids, open minutes), swapped in whole each second and at the end
+- market.time: how far market time has been told to anybody, overwritten before each telling
+- candles.jsonl: closed minutes of the live part, appended
+- journal.jsonl: the exchange's own log (see journal.py), appended before anything is answered
+
+The sources are deterministic and a fill is logged before it is told, so even a killed exchange goes on exactly: the market
+passes again, in silence, from market.json to market.time, with the same trade ids and candles. Trades from before
+market.json are not on the tape any more.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from dataclasses import dataclass
@@ -20,7 +23,7 @@ from infra.errors import UserError
 from infra.venue.local.klines import MINUTE_MS, Candle
 
 VERSION: Final = 1
-FILES: Final = ("market.json", "candles.jsonl", "journal.jsonl")
+FILES: Final = ("market.json", "market.time", "candles.jsonl", "journal.jsonl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +44,33 @@ class Keeper:
         self.identity = identity
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            self._lock = (directory / "lock").open("w")
+            self._take_lock()
             if fresh:
                 for name in FILES:
                     (directory / name).unlink(missing_ok=True)
             self.kept = self._load()
             self._candles: IO[str] = (directory / "candles.jsonl").open("a", encoding="utf-8")
+            self._time = os.open(directory / "market.time", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as problem:
             why = problem.strerror or str(problem)
             raise UserError(f"the exchange cannot use {directory}", why, "choose another --data-dir") from problem
+
+    def _take_lock(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            what, why = f"the exchange cannot use {self.directory}", "another exchange is using it"
+            raise UserError(what, why, "stop that one or choose another --data-dir") from None
+
+    @property
+    def told_t(self) -> int:
+        """How far market time has been told; 0 in a new directory."""
+        text = os.pread(self._time, 20, 0)
+        return int(text) if text.isdigit() else 0
+
+    def tell_time(self, market_t: int) -> None:
+        os.pwrite(self._time, b"%020d" % market_t, 0)
 
     @property
     def journal_path(self) -> Path:
@@ -68,7 +90,9 @@ class Keeper:
         if not known:
             raise UserError(f"{path} cannot be read", "it is damaged or of another version", "start with --fresh")
         if state["market"] != self.identity:
-            why = f"it holds the market {_short(state['market'])}, asked for is {_short(self.identity)}"
+            held, asked = state["market"], self.identity
+            differ = [f"{key} is {held.get(key)} there and {asked[key]} here" for key in asked if held.get(key) != asked[key]]
+            why = "; ".join(differ)
             raise UserError(f"{self.directory} belongs to another market", why, "start with --fresh or another --data-dir")
         market_t = int(state["market_t"])
         minutes = self._minutes(market_t)
@@ -106,7 +130,5 @@ class Keeper:
 
     def close(self) -> None:
         self._candles.close()
-
-
-def _short(identity: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in identity.items())
+        os.close(self._time)
+        self._lock.close()

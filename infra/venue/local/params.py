@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+import re
+from decimal import Decimal
+from typing import Final
 
 from infra.venue.local.refusals import illegal, missing, refuse
+
+_INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
+_NUMBER: Final = re.compile(r"-?[0-9]{1,20}(\.[0-9]{0,20})?|-?\.[0-9]{1,20}")
 
 
 class Params:
@@ -30,10 +35,9 @@ class Params:
         value = self.maybe(name)
         if value is None:
             return default
-        try:
-            return int(value)
-        except ValueError:
-            raise illegal(name) from None
+        if not _INTEGER.fullmatch(value):
+            raise illegal(name)
+        return int(value)
 
     def limit(self, default: int, most: int) -> int:
         value = self.integer("limit", default)
@@ -43,13 +47,9 @@ class Params:
         value = self.maybe(name)
         if value is None:
             return None
-        try:
-            number = Decimal(value)
-        except InvalidOperation:
-            raise illegal(name) from None
-        if not number.is_finite() or "e" in value.lower():
+        if not _NUMBER.fullmatch(value):
             raise illegal(name)
-        return number
+        return Decimal(value)
 
     def flag(self, name: str) -> bool:
         value = self.maybe(name)

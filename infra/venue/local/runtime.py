@@ -50,16 +50,17 @@ class Exchange:
         directory: Path,
         identity: dict[str, Any],
         fresh: bool = False,
+        children_compete: bool = True,
     ) -> None:
         self.keeper = Keeper(directory, {**identity, "balance": f"{balance:f}"}, fresh=fresh)
         self.journal = Journal(self.keeper.journal_path)
         self.hub = Hub()
         self.faults = Faults()
         self.speed = speed
-        self.venue = Venue(source, self.journal, self.hub, balance, self.keeper)
-        if self.journal.records:
+        self.venue = Venue(source, self.journal, self.hub, balance, self.keeper, children_compete=children_compete)
+        if self.keeper.kept is not None:
             restore(self.venue.engine, self.journal.records)
-            self.venue.catch_up(self.journal.records[-1]["t"])
+            self.venue.catch_up(self.keeper.told_t)
         self.clock = MarketClock(self.venue.market_t, speed, time.monotonic())
         self.door = Door(self.venue, keys, self.faults)
         self.sockets = Sockets(self.venue, self.hub)
@@ -72,6 +73,7 @@ class Exchange:
         venue = self.venue
         next_ids = {name: tape.next_id for name, tape in venue.tapes.items()}
         self.keeper.save(venue.market_t, next_ids, {name: c.current for name, c in venue.candles.items()})
+        self.keeper.tell_time(venue.market_t)
         self._saved_s = time.monotonic()
 
     def pause(self) -> None:
@@ -79,7 +81,8 @@ class Exchange:
         self.clock.pause(time.monotonic())
         while self.venue.step(self.clock.at(time.monotonic())):
             pass
-        self.venue.flush(float("inf"))
+        self.keeper.tell_time(self.venue.market_t)
+        self.venue.flush(time.monotonic() + 1)
         self._note("pause")
 
     def resume(self) -> None:
@@ -112,6 +115,7 @@ class Exchange:
                     until_t = venue.market_t + int(STEP_S * 1000 * self.speed)
                     clock.slip(wall_s, until_t)
                 more = venue.step(until_t)
+                self.keeper.tell_time(venue.market_t)  # before anything of it leaves: nothing has been sent since the last await
                 venue.flush(wall_s)
             if venue.listen_key.expired(wall_s):
                 venue.drop_listen_key()

@@ -19,6 +19,7 @@ import uvloop
 
 from infra.errors import UserError
 from infra.paths import run_dir
+from infra.ports import is_taken
 from infra.venue.local.account import START_BALANCE
 from infra.venue.local.auth import Keys
 from infra.venue.local.market import open_source
@@ -36,6 +37,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, help="state that survives restarts (default: exchange/ in the run directory)")
     parser.add_argument("--fresh", action="store_true", help="forget the state in the data directory")
     parser.add_argument("--balance", type=_amount, default=START_BALANCE, help="start balance in USDT")
+    parser.add_argument(
+        "--children",
+        choices=("compete", "free"),
+        default="compete",
+        help="whether resting reduce-only orders leave nothing for a triggered reduce-only stop (default: compete, it is then rejected)",
+    )
     return parser.parse_args(argv)
 
 
@@ -52,6 +59,11 @@ def _amount(text: str) -> Decimal:
 async def run(options: argparse.Namespace) -> None:
     if options.speed <= 0:
         raise UserError("the exchange cannot start", f"speed {options.speed:g} is not positive", "choose a --speed above 0")
+    for port, option in ((options.port, "--port"), (options.control_port, "--control-port")):
+        if is_taken(port):  # asked before the data directory is touched
+            raise UserError(
+                "the exchange cannot start", f"port {port} is in use", f"stop what listens there or choose another {option}"
+            )
     names = [name.strip().upper() for name in options.symbols.split(",") if name.strip()] or None
     source = open_source(options.market, seed=options.seed, symbols=names)
     exchange = Exchange(
@@ -62,6 +74,7 @@ async def run(options: argparse.Namespace) -> None:
         directory=options.data_dir or run_dir() / "exchange",
         identity={"market": options.market, "seed": options.seed, "symbols": [s.name for s in source.symbols]},
         fresh=options.fresh,
+        children_compete=options.children == "compete",
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

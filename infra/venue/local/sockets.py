@@ -14,7 +14,7 @@ from aiohttp import WSMsgType, web
 from infra.venue.local.hub import Hub, Listener
 from infra.venue.local.venue import Venue
 
-HEARTBEAT_S: Final = 60.0
+HEARTBEAT_S: Final = 180.0
 MOST_STREAMS: Final = 1_024
 
 

@@ -20,8 +20,9 @@ KEPT: Final = 200_000
 class Tape:
     """Ids are contiguous; `first_id` is the oldest that is still here."""
 
-    def __init__(self, next_id: int = 1) -> None:
-        self.first_id = next_id
+    def __init__(self, next_id: int | None = None) -> None:
+        self.first_id = 1 if next_id is None else next_id
+        self._numbered = next_id is not None
         self.times = array("q")
         self.prices = array("q")
         self.qtys = array("q")
@@ -35,9 +36,10 @@ class Tape:
         return self.first_id + len(self.times)
 
     def add(self, trade: Trade) -> int:
-        """Append; gives the trade's id. A recorded id is kept as long as it continues what is here."""
-        if trade.id and not self.times:
-            self.first_id = trade.id
+        """Append; gives the trade's id. The first recorded id begins the count, which then goes on without holes."""
+        if not self._numbered:
+            self._numbered = True
+            self.first_id = trade.id or 1
         self.times.append(trade.t)
         self.prices.append(trade.price)
         self.qtys.append(trade.qty)

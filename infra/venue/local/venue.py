@@ -28,6 +28,7 @@ from infra.venue.local.market.base import Candle5m, Mark, MarketEvent, MarketSou
 from infra.venue.local.tape import Tape
 
 TELL_EVERY_S: Final = 0.1
+MARK_EVERY_S: Final = 0.09  # with the pump's step of 10 ms: ten a second
 KLINES_EVERY_S: Final = 0.25
 
 
@@ -35,7 +36,14 @@ class Venue:
     """`step`, `execute` and `flush` are the only ways it moves."""
 
     def __init__(
-        self, source: MarketSource, journal: Journal, hub: Hub, balance: Decimal = START_BALANCE, keeper: Keeper | None = None
+        self,
+        source: MarketSource,
+        journal: Journal,
+        hub: Hub,
+        balance: Decimal = START_BALANCE,
+        keeper: Keeper | None = None,
+        *,
+        children_compete: bool = True,
     ) -> None:
         self.source = source
         self.journal = journal
@@ -47,7 +55,7 @@ class Venue:
         for candle in source.history():
             past[candle.symbol].append(candle)
         last = {name: candles[-1].close if candles else self._base(name) for name, candles in past.items()}
-        self.engine = Engine(source.symbols, last, balance)
+        self.engine = Engine(source.symbols, last, balance, children_compete=children_compete)
         self.candles = {name: self._candles(name, candles, last[name]) for name, candles in past.items()}
         self.tapes = {name: Tape() for name in self.symbols}
         self.marks = {name: self._first_mark(name, last[name]) for name in self.symbols}
@@ -197,7 +205,7 @@ class Venue:
         """Tell what is told by the wall clock; `wall_s` is monotonic."""
         for name, symbol in self.symbols.items():
             stream = name.lower()
-            if self._due("mark", name, wall_s, TELL_EVERY_S):
+            if self._due("mark", name, wall_s, MARK_EVERY_S):
                 text = wire_market.mark_price(symbol, self.marks[name], self.market_t)
                 self.hub.send(f"{stream}@markPrice", text)
                 self.hub.send(f"{stream}@markPrice@1s", text)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from infra.venue.local.books import Book
 from infra.venue.local.brackets import brackets_of, max_leverage
+from infra.venue.local.filters import max_price
 from infra.venue.local.klines import INTERVALS, MINUTE_MS, Candle
 from infra.venue.local.market.base import Mark, Symbol, Trade
 from infra.venue.local.wire import Json
@@ -175,12 +176,11 @@ def exchange_info(symbols: tuple[Symbol, ...], server_ms: int) -> Json:
 
 def symbol_info(symbol: Symbol) -> Json:
     step, least = f"{symbol.step:f}", f"{symbol.min_qty:f}"
-    most_price = (symbol.base_price * 50).quantize(Decimal(1))
     filters: list[Json] = [
         {
             "filterType": "PRICE_FILTER",
             "minPrice": f"{symbol.tick:f}",
-            "maxPrice": f"{max(most_price, Decimal(1)):f}",
+            "maxPrice": f"{max_price(symbol):f}",
             "tickSize": f"{symbol.tick:f}",
         },
         {"filterType": "LOT_SIZE", "minQty": least, "maxQty": f"{symbol.max_qty:f}", "stepSize": step},
