@@ -1,0 +1,121 @@
+"""/livez, /readyz and /metrics of a process, answered by a thread of their own: a stuck event loop cannot hide.
+
+    probe = Probe(port=settings.probe_port, live=lambda: [], ready=lambda: ["state is loading"])
+    probe.start()       # probe.port is the port, also when 0 was asked for
+    probe.stop()
+
+200 when the list of problems is empty, else 503 with the problems, one a line.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+
+from infra.errors import UserError
+
+Problems = Callable[[], Sequence[str]]
+"""Called on the probe's threads: must not block. Empty: all is well."""
+
+
+class Probe:
+    """`status`: more to tell in /status, as JSON (nothing secret)."""
+
+    def __init__(
+        self,
+        port: int,
+        live: Problems,
+        ready: Problems,
+        host: str = "127.0.0.1",
+        status: Callable[[], dict[str, Any]] = dict,
+        registry: CollectorRegistry = REGISTRY,
+    ) -> None:
+        self._wanted = (host, port)
+        self._live, self._ready, self._status, self._registry = live, ready, status, registry
+        self._server: ThreadingHTTPServer | None = None
+
+    @property
+    def port(self) -> int:
+        assert self._server is not None, "the probe is not started"
+        return int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Raises UserError when the port is taken."""
+        try:
+            self._server = _Server(self._wanted, self._handler())
+        except OSError as e:
+            host, port = self._wanted
+            raise UserError(
+                f"the probe cannot listen on {host}:{port}",
+                e.strerror or str(e),
+                "set QT_PROBE_PORT to a free port, or to 0 for any",
+            ) from e
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="probe", daemon=True).start()
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        probe = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                match self.path.partition("?")[0]:
+                    case "/livez":
+                        self._tell(probe._live())
+                    case "/readyz":
+                        self._tell([*probe._live(), *probe._ready()])
+                    case "/metrics":
+                        self._answer(200, generate_latest(probe._registry), CONTENT_TYPE_LATEST)
+                    case "/status":
+                        self._answer(200, json.dumps(probe._status(), default=str).encode(), "application/json")
+                    case _:
+                        self._answer(404, b"one of /livez /readyz /metrics /status\n", "text/plain")
+
+            def _tell(self, problems: Sequence[str]) -> None:
+                self._answer(503 if problems else 200, ("\n".join(problems) or "ok").encode() + b"\n", "text/plain")
+
+            def _answer(self, code: int, body: bytes, kind: str) -> None:
+                self.send_response(code)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """A probe every second is no news."""
+
+        return Handler
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+
+
+class Pulse:
+    """A sign of life that a loop gives: `beat()` in the loop, `problems()` in /livez."""
+
+    def __init__(self, what: str, patience_s: float = 10.0) -> None:
+        self._what, self._patience_s = what, patience_s
+        self._at = time.monotonic()
+
+    def beat(self) -> None:
+        self._at = time.monotonic()
+
+    @property
+    def age_s(self) -> float:
+        return time.monotonic() - self._at
+
+    def problems(self) -> list[str]:
+        age = self.age_s
+        return [f"{self._what} gave no sign of life for {age:.1f} s"] if age > self._patience_s else []
