@@ -1,8 +1,7 @@
-"""The control port, loopback only: pause and resume the market, read the exchange's own log and its audit, plan
-faults.
+"""The control port, loopback only: pause and resume the market, read the exchange's own log and audit, plan faults.
 
-GET /control/state · GET /control/log[?after=SEQ] · GET /control/audit · POST /control/pause · /resume · /faults ·
-/shutdown
+GET /control/state · GET /control/log[?after=SEQ] · GET /control/audit
+POST /control/pause · /control/resume · /control/faults · /control/shutdown      DELETE /control/faults
 """
 
 from __future__ import annotations

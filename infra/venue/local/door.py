@@ -1,5 +1,4 @@
-"""The REST door: one handler for every address. Checks key, signature and time, answers, and shapes refusals as the
-exchange does.
+"""The REST door: one handler for every address. Checks key, signature and time; answers and refuses as the exchange does.
 
 Everything between reading the body and writing the answer happens without an await, so an answer always tells the
 state in which it was given and the user events of a command are queued before its answer is sent.

@@ -1,10 +1,11 @@
-"""Planned misbehaviour of the door, for tests: what clients must survive, on chosen routes, a chosen number of
-times.
+"""Planned misbehaviour of the door, for tests: what clients must survive, on chosen routes, a chosen number of times.
 
-accept-then-hang: the request takes effect and is never answered. accept-then-drop: it takes effect and the
-connection is cut. accept-then-503: it takes effect and the answer is "Unknown error". refuse-503: it takes no
-effect, "Service Unavailable.". delay: it takes effect at once and is answered late. late: it takes effect late
-(after the client may have given up).
+- accept-then-hang: the request takes effect and is never answered
+- accept-then-drop: it takes effect and the connection is cut
+- accept-then-503: it takes effect and the answer is "Unknown error"
+- refuse-503: it takes no effect, "Service Unavailable."
+- delay: it takes effect at once and is answered late
+- late: it takes effect late, perhaps after the client has given up
 """
 
 from __future__ import annotations

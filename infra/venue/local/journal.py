@@ -2,8 +2,9 @@
 
 It is also what the account is made of after a restart: wallet and positions are a fold of the fills, the books a
 fold of the changes. A record is handed to the operating system before the request that caused it is answered, so a
-killed process forgets nothing that it has told. One JSON object a line: `{"seq", "wall", "t", "k":
-"order|fill|algo|config|market", ...}`.
+killed process forgets nothing that it has told.
+
+One JSON object a line: {"seq": 7, "wall": 1795231943.569, "t": 1767556754096, "k": "order|fill|algo|config|market", ...}
 """
 
 from __future__ import annotations

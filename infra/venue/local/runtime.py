@@ -60,7 +60,7 @@ class Exchange:
         self.venue = Venue(source, self.journal, self.hub, balance, self.keeper, children_compete=children_compete)
         if self.keeper.kept is not None:
             restore(self.venue.engine, self.journal.records)
-            self.venue.catch_up(self.keeper.told_t)
+            self.venue.catch_up(max(self.keeper.told_t, self.venue.engine.floor.now))
         self.clock = MarketClock(self.venue.market_t, speed, time.monotonic())
         self.door = Door(self.venue, keys, self.faults)
         self.sockets = Sockets(self.venue, self.hub)

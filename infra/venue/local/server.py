@@ -41,7 +41,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--children",
         choices=("compete", "free"),
         default="compete",
-        help="whether resting reduce-only orders leave nothing for a triggered reduce-only stop (default: compete, it is then rejected)",
+        help="compete: a triggered reduce-only stop is rejected when resting reduce-only orders cover the position",
     )
     return parser.parse_args(argv)
 
