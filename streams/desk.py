@@ -1,0 +1,347 @@
+"""The desk: does what the order state machine says is due, one task an order, so that one hanging call stops nobody else.
+
+    work(state) -> SEND     prove ownership -> SENDING, acknowledged by the log -> the call -> ACKED | REFUSED | UNKNOWN
+                -> RESOLVE  ask the exchange by client id until it is known or proven absent
+                -> ABANDON  say so
+
+Tasks never touch state: they say `Order` events to `trade.orders`, which the stage folds. Between saying and folding the desk works
+on its own view, the state plus what it has said. Nothing frozen can order late: the time before the ownership proof signs the
+request, and the exchange refuses it once the window has passed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from decimal import Decimal
+
+from infra.settings import Settings
+from infra.venue.binance.client import BinanceUsdm
+from infra.venue.port import Ack, Book, Meaning, OrderRequest, Outcome, OutcomeKind, StopRequest, VenueError, VenueOrder
+from processors import execution
+from processors.execution import Intent, State, Todo, Work
+from schemas.ids import partition_of
+from schemas.trading import Order, OrderState
+from schemas.units import OrderSide
+from streams.envelope import Cause
+from streams.stage import NotOwner, Outbox
+
+log = logging.getLogger(__name__)
+
+RECONCILE_S = 10.0
+JUST_SAID_S = 2.0
+"""An order younger than this may not be in the exchange's lists yet."""
+ABSENT_AFTER = 3
+"""Answers "no such order", after the window, that prove an entry absent."""
+ASK_EVERY_S = 3.5
+AGAIN_S = (0.05, 0.2, 0.5, 1.0, 2.0)
+
+
+class Desk:
+    """An Observer of the execution stage (streams/stage.py)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._venue = BinanceUsdm(settings)
+        self._outbox: Outbox | None = None
+        self._live: set[int] = set()
+        self._views: dict[str, State] = {}
+        self._said: dict[str, list[Order]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._acked: dict[str, float] = {}
+        self._leverage: dict[str, int] = {}
+        self._reconciler: asyncio.Task[None] | None = None
+
+    # -- the stage's word
+
+    def attach(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._venue.open()
+        self._reconciler = asyncio.ensure_future(self._reconcile_for_ever())
+
+    def on_live(self, partition: int, states: Mapping[str, State]) -> None:
+        self._live.add(partition)
+        for key, state in states.items():
+            self.on_state(key, state)
+
+    def on_state(self, key: str, state: State | None) -> None:
+        if state is None or partition_of(key) not in self._live:
+            self._views.pop(key, None)
+            return
+        left = []
+        for order in self._said.get(key, ()):
+            ahead = execution.fold(state, order)
+            if ahead is not state:
+                state = ahead
+                left.append(order)
+        self._said[key] = left
+        self._views[key] = state
+        self._start(key)
+
+    def on_revoked(self, partition: int) -> None:
+        """What has not been sent is dropped; what hangs in the air is the next owner's to resolve."""
+        self._live.discard(partition)
+        for key in [key for key in self._views if partition_of(key) == partition]:
+            for intent in self._views.pop(key).intents.values():
+                if (task := self._tasks.pop(intent.first_id, None)) is not None:
+                    task.cancel()
+            self._said.pop(key, None)
+
+    async def close(self) -> None:
+        """Ends all tasks; SENDING orders are resolved by whoever comes next."""
+        tasks = [*self._tasks.values(), *([self._reconciler] if self._reconciler else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._venue.close()
+
+    # -- tasks
+
+    @property
+    def outbox(self) -> Outbox:
+        assert self._outbox is not None, "attach first"
+        return self._outbox
+
+    def _start(self, key: str) -> None:
+        for due in execution.work(self._views[key]):
+            name = due.intent.first_id
+            if name not in self._tasks:
+                self._tasks[name] = asyncio.ensure_future(self._do(key, due))
+
+    async def _do(self, key: str, due: Work) -> None:
+        try:
+            match due.todo:
+                case Todo.SEND:
+                    await self._send(key, due.intent)
+                case Todo.RESOLVE:
+                    await self._resolve(key, due.intent)
+                case Todo.ABANDON:
+                    await self._say(key, due.intent, OrderState.ABANDONED, reason=due.why)
+        except NotOwner as e:
+            log.warning("not ours any more: nothing is sent", extra={"instrument": key, "why": str(e)})
+            self.on_revoked(partition_of(key))
+        finally:
+            self._tasks.pop(due.intent.first_id, None)
+        if key in self._views:
+            self._start(key)
+
+    async def _say(
+        self,
+        key: str,
+        intent: Intent,
+        state: OrderState,
+        *,
+        sent_at: int | None = None,
+        exchange_id: str | None = None,
+        reason: str = "",
+        code: int | None = None,
+        filled: Decimal = execution.ZERO,
+    ) -> None:
+        at = self._views[key].market_at if key in self._views else 0
+        order = execution.said(intent, state, at, sent_at=sent_at, exchange_id=exchange_id, reason=reason, code=code, filled=filled)
+        await self._publish(key, intent, order)
+
+    async def _publish(self, key: str, intent: Intent, order: Order) -> None:
+        await self.outbox.send_now(order, Cause(intent.intent_id, intent.trace_id or intent.intent_id))
+        if order.state is OrderState.ACKED:
+            self._acked[intent.first_id] = time.monotonic()
+        elif order.state.terminal:
+            self._acked.pop(intent.first_id, None)
+        if key in self._views:
+            self._said.setdefault(key, []).append(order)
+            self._views[key] = execution.fold(self._views[key], order)
+
+    # -- sending
+
+    async def _send(self, key: str, intent: Intent) -> None:
+        if intent.attempt > 1:
+            await asyncio.sleep(AGAIN_S[min(intent.attempt - 2, len(AGAIN_S) - 1)])
+        if intent.entry and not await self._leverage_is_set(key, intent):
+            return
+        sent_at = self._venue.request_ms()
+        await self.outbox.prove_ownership(partition_of(key))
+        await self._say(key, intent, OrderState.SENDING, sent_at=sent_at)
+        try:
+            ack = await self._call(intent, sent_at)
+        except VenueError as e:
+            await self._refused(key, intent, e.outcome)
+            return
+        if intent.cancels is not None:
+            await self._say(key, intent, OrderState.CANCELED, reason="done")
+        else:
+            assert ack is not None
+            await self._say(key, intent, OrderState.ACKED, exchange_id=ack.exchange_id)
+
+    async def _leverage_is_set(self, key: str, intent: Intent) -> bool:
+        if intent.leverage is None or self._leverage.get(key) == intent.leverage:
+            return True
+        try:
+            await self._venue.set_leverage(key, intent.leverage)
+        except VenueError as e:
+            if e.outcome.meaning is not Meaning.ALREADY_SO:
+                reason = f"leverage {intent.leverage} could not be set: {e.outcome.detail}"
+                await self._say(key, intent, OrderState.REFUSED, reason=reason, code=e.outcome.code)
+                return False
+        self._leverage[key] = intent.leverage
+        return True
+
+    async def _call(self, intent: Intent, sent_at: int) -> Ack | None:
+        """The one place where an order leaves the house."""
+        window = self.outbox.policy()[1].execution.recv_window_ms
+        if intent.cancels is not None:
+            if intent.book == Book.ALGO:
+                await self._venue.cancel_algo(intent.instrument, intent.cancels)
+            else:
+                await self._venue.cancel_order(intent.instrument, intent.cancels)
+            return None
+        if intent.book == Book.ALGO:
+            assert intent.trigger_price is not None
+            stop = StopRequest(
+                intent.instrument,
+                intent.side,
+                intent.trigger_price,
+                intent.client_id,
+                None if intent.close_position else intent.quantity,
+                intent.order_type,
+            )
+            return await self._venue.place_algo(stop, sent_at=sent_at, recv_window_ms=window)
+        assert intent.quantity is not None
+        order = OrderRequest(
+            intent.instrument,
+            intent.side,
+            intent.order_type,
+            intent.quantity,
+            intent.client_id,
+            intent.price,
+            intent.reduce_only,
+        )
+        return await self._venue.place_order(order, sent_at=sent_at, recv_window_ms=window)
+
+    async def _refused(self, key: str, intent: Intent, outcome: Outcome) -> None:
+        """What a failed call means for the order. Only UNKNOWN leaves it open."""
+        state, again = OrderState.REFUSED, False
+        match outcome.kind, outcome.meaning:
+            case (_, Meaning.DUPLICATE_ID) | (OutcomeKind.UNKNOWN, _):
+                state, again = OrderState.UNKNOWN, intent.cancels is not None
+            case (_, Meaning.NO_SUCH_ORDER) if intent.cancels is not None:
+                state = OrderState.CANCELED
+            case (_, Meaning.STOP_EXISTS):
+                if await self._adopted(key, intent):
+                    return
+                again = True
+            case (_, Meaning.REDUCE_ONLY_FULL) | (OutcomeKind.NOT_ACCEPTED_RETRY | OutcomeKind.FIX, _):
+                again = not intent.entry
+        if again:
+            at = self._views[key].market_at if key in self._views else 0
+            await self._publish(key, intent, execution.again(intent, at, outcome.detail, outcome.code))
+        else:
+            await self._say(key, intent, state, reason=outcome.detail, code=outcome.code)
+
+    async def _adopted(self, key: str, intent: Intent) -> bool:
+        """A closePosition stop rests on that side already: it is our net when it is no wider than the wanted one."""
+        try:
+            resting = await self._venue.open_algo_orders(key)
+        except VenueError:
+            return False
+        for order in resting:
+            if order.close_position and order.side is intent.side and order.live and not _wider(order, intent):
+                detail = f"adopted {order.client_id}"
+                await self._say(key, intent, OrderState.ACKED, exchange_id=order.exchange_id, reason=detail)
+                return True
+        return False
+
+    # -- resolving
+
+    async def _resolve(self, key: str, intent: Intent) -> None:
+        """Asks until the exchange knows the order, or denies it after the window in which it could still arrive.
+
+        A risk-reducing order is tried again after one denial: reduce-only and closePosition make a second one harmless.
+        """
+        window_ms = self.outbox.policy()[1].execution.recv_window_ms
+        horizon_ms = (intent.sent_at or 0) + window_ms + 1000
+        denials, wait_s = 0, 0.25
+        while denials < (ABSENT_AFTER if intent.entry else 1):
+            if intent.entry and (early_ms := horizon_ms - self._venue.request_ms()) > 0:
+                await asyncio.sleep(early_ms / 1000)
+            try:
+                found = await self._query(intent)
+            except VenueError as e:
+                log.warning("no answer to a query", extra={"client_id": intent.client_id, "why": str(e)})
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, 4.0)
+                continue
+            if found is not None:
+                await self._found(key, intent, found)
+                return
+            denials += 1
+            if intent.entry and denials < ABSENT_AFTER:
+                await asyncio.sleep(ASK_EVERY_S)
+        view = self._views.get(key)
+        at = view.market_at if view else 0
+        if intent.cancels is not None:
+            await self._say(key, intent, OrderState.CANCELED, reason="the order that it names is gone")
+        elif intent.entry and intent.not_after is not None and at > intent.not_after:
+            await self._say(key, intent, OrderState.ABANDONED, reason="never arrived, and its time is over")
+        else:
+            await self._publish(key, intent, execution.again(intent, at, "proven absent"))
+
+    async def _query(self, intent: Intent) -> VenueOrder | None:
+        name = intent.cancels or intent.client_id
+        if intent.book == Book.ALGO:
+            return await self._venue.get_algo(intent.instrument, name)
+        return await self._venue.get_order(intent.instrument, name)
+
+    async def _found(self, key: str, intent: Intent, found: VenueOrder) -> None:
+        if intent.cancels is not None:
+            if found.live:
+                at = self._views[key].market_at if key in self._views else 0
+                await self._publish(key, intent, execution.again(intent, at, "the order still rests"))
+            else:
+                await self._say(key, intent, OrderState.CANCELED, reason=f"it is {found.status}")
+            return
+        state = execution.outcome_of(found.status) or OrderState.ACKED
+        reason = "found by query"
+        await self._say(key, intent, state, exchange_id=found.exchange_id, reason=reason, filled=found.filled)
+
+    # -- reconciling: what the user stream may have missed
+
+    async def _reconcile_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(RECONCILE_S)
+            try:
+                await self._reconcile()
+            except VenueError as e:
+                log.warning("not reconciled", extra={"why": str(e)})
+            except NotOwner as e:
+                log.warning("not ours any more", extra={"why": str(e)})
+
+    async def _reconcile(self) -> None:
+        """Orders that rest by our books and not by the exchange's: their end was missed, and is asked for."""
+        young = time.monotonic() - JUST_SAID_S
+        resting = [
+            (key, intent)
+            for key, view in self._views.items()
+            for intent in view.intents.values()
+            if intent.state is OrderState.ACKED and intent.cancels is None and self._acked.get(intent.first_id, 0.0) < young
+        ]
+        if not resting:
+            return
+        listed = [*await self._venue.open_orders(), *await self._venue.open_algo_orders()]
+        known = {order.exchange_id for order in listed} | {order.client_id for order in listed}
+        for key, intent in resting:
+            if intent.client_id in known or intent.exchange_id in known:
+                continue
+            found = await self._query(intent)
+            if found is not None and not found.live and key in self._views:
+                await self._found(key, intent, found)
+
+
+def _wider(order: VenueOrder, wanted: Intent) -> bool:
+    """Whether the resting stop gives the position more room to lose than the wanted one."""
+    if wanted.trigger_price is None:
+        return False
+    if wanted.side is OrderSide.SELL:
+        return order.trigger_price < wanted.trigger_price
+    return order.trigger_price > wanted.trigger_price
