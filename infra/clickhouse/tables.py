@@ -14,6 +14,7 @@ history reads it with. Names that the log itself gives begin with `k_`.
 
 from __future__ import annotations
 
+import operator
 import types
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -45,6 +46,10 @@ _WORDS = frozenset(
 )
 """Plain strings with few different values. `reason` of a person is among them: people repeat themselves."""
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
+class Amount(Decimal):
+    """Money as a column holds it. A type of its own, so that whoever decodes it checks that it fits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +171,7 @@ def _type(name: str, annotation: Any) -> tuple[str, Any, Any]:
         some = [part for part in inner if part is not type(None)]
         if len(some) == 1 and len(inner) == 2:
             kind, python, _ = _type("", some[0])
-            maybe: Any = Union[python, None]  # type: ignore[valid-type]  # noqa: UP007 - a value here, not an annotation
-            return f"Nullable({kind})", maybe, None
+            return f"Nullable({kind})", operator.or_(python, None), None
     elif origin is Literal and all(isinstance(word, str) for word in inner):
         return WORD, str, ""
     elif origin is list:
@@ -185,7 +189,7 @@ def _type(name: str, annotation: Any) -> tuple[str, Any, Any]:
     elif issubclass(annotation, float):
         return "Float64", float, 0.0
     elif issubclass(annotation, Decimal):
-        return MONEY, Decimal, Decimal(0)
+        return MONEY, Amount, Amount(0)
     elif issubclass(annotation, str):
         return (WORD if name in _WORDS else "String"), str, ""
     elif issubclass(annotation, BaseModel):
