@@ -91,4 +91,4 @@ def _apply(client: Client, paths: list[Path], where: str) -> list[str]:
 def statements(text: str) -> list[str]:
     """Split at `;` before a line's end; comment lines are dropped."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("--")]
-    return [part.strip() for part in "\n".join(lines).split(";\n") if part.strip(" \n;")]
+    return [part.strip(" \n;") for part in "\n".join(lines).split(";\n") if part.strip(" \n;")]

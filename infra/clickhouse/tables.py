@@ -176,7 +176,7 @@ def _type(name: str, annotation: Any) -> tuple[str, Any, Any]:
         return WORD, str, ""
     elif origin is list:
         kind, python, _ = _type(name, inner[0])
-        return f"Array({kind})", list[python], []
+        return f"Array({kind})", types.GenericAlias(list, (python,)), []
     elif not isinstance(annotation, type):
         pass
     elif issubclass(annotation, Enum):
