@@ -52,6 +52,8 @@ def to_onnx(booster: Any, features: int, metadata: Mapping[str, str]) -> bytes:
     del graph.initializer[:]
     del graph.output[:]
     graph.output.append(onnx.helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, [None, 2]))
+    del model.opset_import[:]  # the converter writes them in the order of a set, another one in each process
+    model.opset_import.extend([onnx.helper.make_opsetid("", 9), onnx.helper.make_opsetid("ai.onnx.ml", 1)])
     onnx.helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))

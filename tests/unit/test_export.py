@@ -8,6 +8,7 @@ import pytest
 lightgbm = pytest.importorskip("lightgbm", reason="the extra `train` is not installed")
 pytest.importorskip("onnxmltools", reason="the extra `train` is not installed")
 
+import onnx  # noqa: E402
 import onnxruntime  # noqa: E402
 
 from infra import onnx as serving  # noqa: E402
@@ -58,6 +59,7 @@ def test_the_same_booster_gives_the_same_bytes_and_carries_its_metadata() -> Non
     trained = booster(rows, rows[:, 0] > 0)
     graph = export.to_onnx(trained, 3, {"model_version": "a", "feature_hash": "b"})
     assert graph == export.to_onnx(trained, 3, {"model_version": "a", "feature_hash": "b"})
+    assert [entry.domain for entry in onnx.load_from_string(graph).opset_import] == ["", "ai.onnx.ml"]  # not in a set's order
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     assert session.get_modelmeta().custom_metadata_map == {"model_version": "a", "feature_hash": "b"}
     for count in (1, 2, 37):
