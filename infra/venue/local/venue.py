@@ -59,7 +59,7 @@ class Venue:
         self.candles = {name: self._candles(name, candles, last[name]) for name, candles in past.items()}
         self.tapes = {name: Tape() for name in self.symbols}
         self.marks = {name: self._first_mark(name, last[name]) for name in self.symbols}
-        self.market_t = source.start_t
+        self.market_t = source.start_t - 1  # everything up to here has been applied
         self.next_minute = source.start_t - source.start_t % MINUTE_MS + MINUTE_MS
         self.updates = 0  # quotes so far: the book's update id
         self.events = 0

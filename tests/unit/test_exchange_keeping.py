@@ -1,0 +1,120 @@
+"""The exchange's memory: what it has told is what it knows after any end."""
+
+from __future__ import annotations
+
+from decimal import Decimal as D
+from pathlib import Path
+
+import pytest
+
+from infra.errors import UserError
+from infra.venue.local.account import START_BALANCE
+from infra.venue.local.commands import CancelOrder, PlaceAlgo, PlaceOrder, SetLeverage
+from infra.venue.local.hub import Hub
+from infra.venue.local.journal import Journal, restore
+from infra.venue.local.keeping import Keeper
+from infra.venue.local.scripted import START_T, ScriptedMarket, walk
+from infra.venue.local.venue import Venue
+
+IDENTITY = {"market": "scripted", "seed": 1}
+PRICES = [960_000 + (i * 37) % 90 - 45 for i in range(400)]
+
+
+def open_venue(directory: Path) -> tuple[Venue, Keeper]:
+    keeper = Keeper(directory, IDENTITY)
+    venue = Venue(ScriptedMarket(walk("BTCUSDT", PRICES)), Journal(keeper.journal_path), Hub(), START_BALANCE, keeper)
+    if keeper.kept is not None:
+        restore(venue.engine, venue.journal.records)
+        venue.catch_up(max(keeper.told_t, venue.engine.floor.now))
+    return venue, keeper
+
+
+def save(venue: Venue, keeper: Keeper) -> None:
+    next_ids = {name: tape.next_id for name, tape in venue.tapes.items()}
+    keeper.save(venue.market_t, next_ids, {name: c.current for name, c in venue.candles.items()})
+    keeper.tell_time(venue.market_t)
+
+
+def trade(venue: Venue) -> None:
+    venue.execute(SetLeverage("BTCUSDT", 7))
+    venue.execute(PlaceOrder("BTCUSDT", "BUY", "MARKET", D("0.020"), client_id="e-1"))
+    venue.execute(PlaceAlgo("BTCUSDT", "SELL", "STOP_MARKET", D("95000.0"), "MARK_PRICE", close_position=True, client_id="s-1"))
+    venue.execute(PlaceOrder("BTCUSDT", "SELL", "LIMIT", D("0.005"), D("97000.0"), reduce_only=True, client_id="t-1"))
+    venue.execute(PlaceOrder("BTCUSDT", "SELL", "LIMIT", D("0.005"), D("97100.0"), reduce_only=True, client_id="t-2"))
+    venue.execute(CancelOrder("BTCUSDT", client_id="t-2"))
+    venue.execute(PlaceOrder("BTCUSDT", "SELL", "MARKET", D("0.003"), reduce_only=True, client_id="x-1"))
+
+
+def account(venue: Venue) -> tuple[object, ...]:
+    floor = venue.engine.floor
+    orders = {number: order.frozen() for number, order in floor.orders.items()}
+    algos = {number: algo.frozen() for number, algo in floor.algos.items()}
+    resting = [o.id for o in floor.open_orders()]
+    live = [a.id for a in floor.live_algos()]
+    return floor.account, orders, algos, resting, live, floor.fills, floor.order_id, floor.algo_id
+
+
+def test_a_restart_knows_the_account_the_books_and_the_candles(tmp_path: Path) -> None:
+    venue, keeper = open_venue(tmp_path)
+    venue.step(START_T + 150_000)
+    trade(venue)
+    venue.step(START_T + 200_000)
+    save(venue, keeper)
+    known = account(venue), [c.row() for c in venue.candles["BTCUSDT"].range("1m", None, None, 100)], venue.tapes["BTCUSDT"].next_id
+    keeper.close()
+    venue.journal.close()
+
+    again, keeper = open_venue(tmp_path)
+    assert (
+        account(again),
+        [c.row() for c in again.candles["BTCUSDT"].range("1m", None, None, 100)],
+        again.tapes["BTCUSDT"].next_id,
+    ) == known
+    assert again.market_t == START_T + 200_000
+    keeper.close()
+
+
+def test_a_kill_loses_nothing_that_was_told(tmp_path: Path) -> None:
+    venue, keeper = open_venue(tmp_path)
+    save(venue, keeper)  # the last whole saving: at the very start
+    venue.step(START_T + 150_000)
+    trade(venue)
+    venue.step(START_T + 250_500)
+    keeper.tell_time(venue.market_t)
+    known = account(venue), venue.tapes["BTCUSDT"].next_id, [c.row() for c in venue.candles["BTCUSDT"].range("5m", None, None, 3)]
+    keeper.close()  # what a kill does to the lock; nothing is saved
+
+    again, keeper = open_venue(tmp_path)
+    assert (account(again), again.tapes["BTCUSDT"].next_id) == known[:2]
+    assert [c.row() for c in again.candles["BTCUSDT"].range("5m", None, None, 3)] == known[2]
+    assert again.market_t == START_T + 250_500
+    again.step(START_T + 399_000)
+    venue.keeper = None
+    venue.step(START_T + 399_000)
+    assert [c.row() for c in again.candles["BTCUSDT"].range("1m", None, None, 8)] == [
+        c.row() for c in venue.candles["BTCUSDT"].range("1m", None, None, 8)
+    ]
+    keeper.close()
+
+
+def test_a_torn_last_line_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_text('{"seq": 1, "wall": 1.0, "t": 1, "k": "market", "what": "start"}\n{"seq": 2, "wa', encoding="utf-8")
+    journal = Journal(path)
+    assert [r["seq"] for r in journal.records] == [1]
+    journal.write("market", 2, 2.0, {"what": "stop"})
+    journal.close()
+    assert [r["seq"] for r in Journal(path).records] == [1, 2]
+
+
+def test_another_market_and_another_exchange_are_refused(tmp_path: Path) -> None:
+    venue, keeper = open_venue(tmp_path)
+    save(venue, keeper)
+    with pytest.raises(UserError, match="another exchange is using it"):
+        Keeper(tmp_path, IDENTITY)
+    keeper.close()
+    with pytest.raises(UserError, match="seed is 1 there and 2 here"):
+        Keeper(tmp_path, {**IDENTITY, "seed": 2})
+    fresh = Keeper(tmp_path, {**IDENTITY, "seed": 2}, fresh=True)
+    assert fresh.kept is None
+    fresh.close()
