@@ -17,8 +17,8 @@ S = TypeVar("S")
 class Context(NamedTuple):
     """What a decision may know beside its state and event. `states`: all states this member holds (risk sums over them).
 
-    `partition`, `offset`: where the event stands in its topic. `account`: the account that this street trades. `trace_id`: the chain
-    that the event belongs to, for what is sent later than now.
+    `partition`, `offset`: where the event stands in its topic. `account`: the account that this street trades. `trace_id`: the
+    chain that the event belongs to, for what is sent later than now. `key`: the state's own, for an event that concerns several.
     """
 
     topic: str
@@ -29,6 +29,7 @@ class Context(NamedTuple):
     account: str
     states: Mapping[str, Any]
     trace_id: str = ""
+    key: str = ""
 
 
 class Step(NamedTuple, Generic[S]):
