@@ -145,15 +145,23 @@ def _due(state: State, intent: Intent) -> Work | None:
             return None
         if entry is None and state.finished.get(intent.after) is not OrderState.FILLED:
             return Work(Todo.ABANDON, intent, "its entry did not fill")
+    if intent.cancels is None and any(o.cancels == intent.client_id for o in state.intents.values()):
+        return Work(Todo.ABANDON, intent, "cancelled before it was sent")
     if _waits_for_another(state, intent):
         return None
     return Work(Todo.SEND, intent)
 
 
 def _waits_for_another(state: State, intent: Intent) -> bool:
-    """Take-profits are cancelled before a close; a tighter stop rests before its predecessor is cancelled."""
+    """Take-profits are cancelled before a close; a tighter stop rests before its predecessor is cancelled.
+
+    A cancel never overtakes its order: the exchange would deny the one and then take the other.
+    """
     others = [o for o in state.intents.values() if o.first_id != intent.first_id and o.state in _ON_THE_WAY and o.after is None]
     if intent.cancels is not None:
+        target = _by_client_id(state, intent.cancels)
+        if target is not None and target.state in (*_ON_THE_WAY, OrderState.UNKNOWN):
+            return True
         stops = ids.purpose_of(intent.cancels) in (Purpose.STOP, Purpose.GUARDIAN)
         return stops and any(o.cancels is None and o.purpose is Purpose.STOP for o in others)
     return intent.purpose is Purpose.CLOSE and any(o.cancels is not None for o in others)
@@ -274,13 +282,17 @@ def fold(state: State, order: Order) -> State:
     entry = _by_client_id(state, moved.after or "")
     state = _put(state, moved)
     if order.state is OrderState.REFUSED and order.error_code == WOULD_TRIGGER and entry is not None:
-        state = _close_at_once(state, moved, entry.filled)
+        state = _close_at_once(state, moved, entry)
     return state
 
 
-def _close_at_once(state: State, net: Intent, filled: Decimal) -> State:
-    """The entry's stop has been passed before it could rest: what was filled is closed at market, under an id of the entry's."""
-    close_id = order_ids.close_id(net.intent_id, ExitReason.STOP_PASSED, 0)
+def _close_at_once(state: State, net: Intent, entry: Intent) -> State:
+    """The entry's stop has been passed before it could rest: what was filled is closed at market.
+
+    The close's id hangs on the entry's client id, which the fold of fills knows too, so that the reason can be read from it.
+    """
+    filled = entry.filled
+    close_id = order_ids.close_id(entry.client_id, ExitReason.STOP_PASSED, 0)
     if close_id in state.intents or close_id in state.finished or not filled:
         return state
     close = msgspec.structs.replace(

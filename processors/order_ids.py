@@ -16,7 +16,7 @@ from schemas.ids import Purpose
 from schemas.trading import ExitReason
 
 MAX_CLOSES = 16
-MAX_ATTEMPTS = 4
+MAX_ATTEMPTS = 8
 """How far `close_reason` looks: a close beyond them is still a close, its reason is then read as MANUAL."""
 
 

@@ -45,6 +45,19 @@ class Tail:
     last: dict[str, Last] = field(default_factory=dict)
     ticked: dict[int, int] = field(default_factory=dict)
 
+    def knows(self, partition: int, instruments: set[str]) -> bool:
+        return partition in self.ticked and instruments <= self.last.keys()
+
+    def note(self, event: Event, partition: int) -> None:
+        """Only the first word on an instrument or partition counts: come with the newest."""
+        match event:
+            case hot.Tick():
+                self.ticked.setdefault(partition, event.at)
+            case hot.TradeFrame():
+                self.last.setdefault(event.instrument, Last(event.first_id + len(event.t), event.p[-1]))
+            case hot.CandleHistory():
+                self.last.setdefault(event.instrument, Last(event.next_id, event.c[-1]))
+
 
 def read_tail(bootstrap: str, instruments: Sequence[str]) -> Tail:
     """Blocks. An instrument that is not in the last half million records of its partition counts as never seen."""
@@ -53,9 +66,15 @@ def read_tail(bootstrap: str, instruments: Sequence[str]) -> Tail:
         {"bootstrap.servers": bootstrap, "group.id": "market-tail", "enable.auto.commit": False, "fetch.wait.max.ms": 50}
     )
     tail = Tail()
+    wanted = {p: {name for name in instruments if partition_of(name) == p} for p in range(topic.partitions)}
     try:
-        for partition in range(topic.partitions):
-            _read_partition(consumer, partition, {name for name in instruments if partition_of(name) == partition}, tail)
+        bounds = {p: consumer.get_watermark_offsets(TopicPartition(topic.name, p), timeout=PATIENCE_S) for p in wanted}
+        ends = {p: high for p, (_, high) in bounds.items()}
+        for window in WINDOWS:
+            spans = {p: (max(bounds[p][0], bounds[p][1] - window), end) for p, end in ends.items() if not tail.knows(p, wanted[p])}
+            for partition, event in _newest_first(consumer, {p: span for p, span in spans.items() if span[0] < span[1]}):
+                tail.note(event, partition)  # what a later window, further back, says of the known is older
+            ends |= {p: start for p, (start, _) in spans.items()}
     except KafkaException as e:
         raise UserError(
             f"the tail of {topic.name} cannot be read", e.args[0].str(), "is Kafka there, with its topics? `quantum doctor` says"
@@ -65,47 +84,25 @@ def read_tail(bootstrap: str, instruments: Sequence[str]) -> Tail:
     return tail
 
 
-def _read_partition(consumer: Consumer, partition: int, wanted: set[str], tail: Tail) -> None:
+def _newest_first(consumer: Consumer, spans: dict[int, tuple[int, int]]) -> list[tuple[int, Event]]:
+    """All records of these spans (offsets, end exclusive), each partition's newest first."""
     topic = topics.MARKET_TRADES.name
-    low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=PATIENCE_S)
-    end = high
-    for window in WINDOWS:
-        start = max(low, high - window)
-        if start < end:
-            for event in _events(consumer, partition, start, end):
-                _note(event, partition, tail)  # earlier windows are read later: what is known already stays
-        end = start
-        if start == low or (partition in tail.ticked and wanted <= tail.last.keys()):
-            return
-
-
-def _events(consumer: Consumer, partition: int, start: int, end: int) -> list[Event]:
-    """The newest first."""
-    topic = topics.MARKET_TRADES.name
-    consumer.assign([TopicPartition(topic, partition, start)])
-    found = []
+    left = {p: end - start for p, (start, end) in spans.items()}
+    found: list[tuple[int, Event]] = []
+    consumer.assign([TopicPartition(topic, p, start) for p, (start, _) in spans.items()])
     deadline = time.monotonic() + PATIENCE_S
-    position = start
-    while position < end:
-        for message in consumer.consume(1000, timeout=1.0):
+    while any(left.values()):
+        for message in consumer.consume(min(1000, sum(left.values())), timeout=0.2):
             if (error := message.error()) is not None:
                 raise KafkaException(error)
-            position = (message.offset() or 0) + 1
-            if position <= end and (value := message.value()) is not None:
-                found.append(_decoders[_peek.decode(value).type].decode(value))
+            partition, value = message.partition() or 0, message.value()
+            if left[partition] and value is not None:
+                left[partition] -= 1
+                found.append((partition, _decoders[_peek.decode(value).type].decode(value)))
         if time.monotonic() > deadline:
+            behind = ", ".join(str(p) for p, n in left.items() if n)
             raise UserError(
-                f"{topic}/{partition} cannot be read", f"offset {position} of {end} after {PATIENCE_S:.0f} s", "look at Kafka"
+                f"{topic} cannot be read", f"partitions {behind} gave no records for {PATIENCE_S:.0f} s", "look at Kafka"
             )
     consumer.unassign()
     return found[::-1]
-
-
-def _note(event: Event, partition: int, tail: Tail) -> None:
-    match event:
-        case hot.Tick():
-            tail.ticked.setdefault(partition, event.at)
-        case hot.TradeFrame():
-            tail.last.setdefault(event.instrument, Last(event.first_id + len(event.t), event.p[-1]))
-        case hot.CandleHistory():
-            tail.last.setdefault(event.instrument, Last(event.next_id, event.c[-1]))

@@ -6,6 +6,7 @@ policy, version 0.
 
 from __future__ import annotations
 
+import logging
 import threading
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -55,7 +56,7 @@ class PolicyReader:
                 "enable.partition.eof": True,
                 "auto.offset.reset": "earliest",
                 "fetch.wait.max.ms": 500,
-                "logger": logs.get("librdkafka"),
+                "logger": logging.getLogger("librdkafka"),
             }
         )
         try:

@@ -41,7 +41,7 @@ def make(stack: Stack) -> dict[str, Any]:
         "broker": {"name": "Apache Kafka", "version": ping(settings.bootstrap).version},
         "first_protected_s": None if first is None else round(first - stack.began, 2),
         "topics": _topics(settings, ends),
-        "positions": {"opened": audit["opened"], "closed": audit["closed"], "open": audit["open"]},
+        "positions": {"opened": audit["opened"], "closed": audit["closed"], "open": len(audit["open"])},
         "refusals": counts(sql, "SELECT reason, uniqExact(event_id) FROM risk_verdicts WHERE outcome = 'REFUSED' GROUP BY reason"),
         "exits": counts(
             sql,

@@ -65,7 +65,8 @@ def exchange(settings: Settings) -> dict[str, Any] | None:
             audit = json.loads(answer.read())
     except OSError:
         return None
-    return {name: audit[name] for name in ("opened", "closed", "open", "fills", "unprotected_worst_s")}
+    found = {name: audit[name] for name in ("opened", "closed", "fills", "unprotected_worst_s")}
+    return found | {"open": len(audit["open"])}
 
 
 def one_line(seen: dict[str, Any]) -> str:

@@ -198,7 +198,7 @@ def test_a_stop_that_would_trigger_at_once_closes_what_was_filled() -> None:
     state = say(state, e.stop_client_id, OrderState.SENDING, sent_at=2)
     state = say(state, e.stop_client_id, OrderState.REFUSED, code=execution.WOULD_TRIGGER)
     (work,) = execution.work(state)
-    assert work.intent.first_id == order_ids.close_id(e.event_id, ExitReason.STOP_PASSED, 0)
+    assert work.intent.first_id == order_ids.close_id(e.client_id, ExitReason.STOP_PASSED, 0)
     assert (work.intent.quantity, work.intent.reduce_only) == (Decimal("0.010"), True)
     assert work.intent.side is OrderSide.SELL
 
@@ -213,6 +213,23 @@ def test_a_close_waits_until_the_take_profits_are_cancelled() -> None:
     state = say(state, cancel_id, OrderState.SENDING, sent_at=1)
     state = say(state, cancel_id, OrderState.CANCELED)
     assert due(state) == [(Todo.SEND, close.client_id)]
+
+
+def test_a_cancel_never_overtakes_its_order() -> None:
+    name = ids.client_id(Purpose.TAKE_PROFIT, 1)
+    cancel = wish(ExitAction.CANCEL, name)
+    cancel_id = order_ids.cancel_id(cancel.event_id)
+    place = wish(ExitAction.PLACE_TAKE_PROFIT, name, quantity=Decimal("0.01"), price=Decimal(61000))
+    unsent, _ = run(place, cancel)
+    assert due(unsent) == [(Todo.ABANDON, name)]
+    unsent = say(unsent, name, OrderState.ABANDONED)
+    assert due(unsent) == [(Todo.SEND, cancel_id)]
+    sent, _ = run(place)
+    sent = say(sent, name, OrderState.SENDING, sent_at=1)
+    sent, _ = run(cancel, state=sent)
+    assert due(sent) == [(Todo.RESOLVE, name)]
+    sent = say(sent, name, OrderState.ACKED, exchange_id="5")
+    assert due(sent) == [(Todo.SEND, cancel_id)]
 
 
 def test_the_old_stop_is_cancelled_after_the_new_one_rests() -> None:
