@@ -1,0 +1,182 @@
+"""The Faust application of a worker, and the process around it: one worker, one process, one event loop.
+
+    run_stage(STAGE, settings)          a stage, with its state
+    setup("history", settings); app = make_app("history", settings); ...; run_app(app)      a worker of another shape
+
+Signals: SIGTERM and SIGINT drain (outputs, state, commit) and end the process within 5 s; SIGUSR1 turns its heartbeats off,
+so that the end of a run has no records that nobody will read. Exit code 0 after a drain, 2 for a UserError, 1 for a bug.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+import faust
+import uvloop
+
+from infra import logs
+from infra.errors import UserError
+from infra.settings import Settings
+from streams.driver import App, Silent
+from streams.lag import group_of
+
+if TYPE_CHECKING:
+    from streams.stage import Stage
+
+log = logs.get(__name__)
+DRAIN_S = 3.0
+STOP_S = 3.0
+
+
+def make_app(worker: str, settings: Settings, *, one_active: bool = False) -> App:
+    """Raw bytes in and out, at least once, no Tables, no web, no topics of Faust's own. Not started."""
+    session_s = settings.session_timeout_s
+    app = App(
+        group_of(worker),
+        broker=f"kafka://{settings.bootstrap.replace(',', ';')}",
+        broker_client_id=member_of(worker, settings),
+        consumer_group_instance_id=member_of(worker, settings),
+        broker_session_timeout=session_s,
+        broker_heartbeat_interval=session_s / 4,
+        broker_request_timeout=session_s * 1.5,
+        broker_rebalance_timeout=session_s * 1.5,
+        broker_max_poll_interval=1000.0,
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=4 * 1024 * 1024,
+        producer_compression_type="lz4",
+        producer_linger=0,
+        producer_acks=-1,
+        producer_max_request_size=4 * 1024 * 1024,
+        producer_request_timeout=40.0,
+        key_serializer="raw",
+        value_serializer="raw",
+        processing_guarantee="at_least_once",
+        stream_wait_empty=False,
+        stream_buffer_maxsize=16_384,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        table_standby_replicas=0,
+        web_enabled=False,
+        datadir=str((settings.run_dir / "workers" / member_of(worker, settings)).absolute()),
+        logging_config=None,
+        Monitor=Silent,
+    )
+    app.one_active = one_active
+    return app
+
+
+def raw_topic(app: App, *names: str) -> Any:
+    """A channel over these topics: bytes, and Faust commits nothing of it (read it by `stream.noack().events()`)."""
+    return app.topic(*names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", acks=False)
+
+
+def member_of(worker: str, settings: Settings) -> str:
+    return f"{worker}-{settings.worker_index}"
+
+
+def run(worker: str, settings: Settings) -> None:
+    """The stage of that worker, in this process, until SIGTERM."""
+    run_stage(importlib.import_module(f"streams.{worker}").STAGE, settings)
+
+
+def run_stage(stage: Stage, settings: Settings) -> None:
+    """Returns after a drain. Raises UserError, or what ended it."""
+    from streams.runner import Runner
+    from streams.watch import watched
+
+    setup(stage.name, settings)
+    app = make_app(stage.name, settings, one_active=stage.single)
+    runner = Runner(stage, app, settings)
+    with watched(runner, app, settings):
+        run_app(app)
+
+
+def setup(worker: str, settings: Settings) -> None:
+    """Logs and the event loop, before anything of Faust's is made."""
+    secrets = (settings.api_key.get_secret_value(), settings.api_secret.get_secret_value())
+    logs.configure(worker, settings.log_level, secrets)
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+
+
+def run_app(app: App) -> None:
+    """Runs until a signal or a failure. `app.drain` comes before the end, `app.on_quiet` at SIGUSR1."""
+    app.process = Process(app, asyncio.get_event_loop())
+    app.process.run()
+
+
+class Process(faust.Worker):
+    """Faust's worker without its own logging, banner, debugger and pauses."""
+
+    def __init__(self, app: App, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False)
+        self.spinner = None
+        self._street = app
+        self._failure: BaseException | None = None
+
+    def run(self) -> None:
+        beside = [self.loop.create_task(self._guard(work())) for work in self._street.background]
+        starting = self.loop.create_task(self.start())
+        self._starting_fut = starting
+        try:
+            self.loop.run_until_complete(starting)
+        except asyncio.CancelledError:
+            pass
+        finally:
+            self._finish()
+            for task in beside:
+                task.cancel()
+            self.loop.run_until_complete(asyncio.gather(*beside, return_exceptions=True))
+        failure = self._failure or self.crash_reason
+        if failure is not None:
+            raise failure
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as e:  # the outermost loop of a background task: its failure is the worker's
+            self.fail(e)
+
+    def fail(self, error: BaseException) -> None:
+        """Ends the process: a bug or a world that is not as it must be. What was not written is done again at the next start."""
+        if self._failure is None:
+            self._failure = error
+            if not isinstance(error, UserError):
+                log.critical("this worker ends", exc_info=error)
+            self._schedule_shutdown(signal.SIGABRT)
+
+    def _install_signal_handlers_unix(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.loop.add_signal_handler(number, self._schedule_shutdown, number)
+        self.loop.add_signal_handler(signal.SIGUSR1, self._quiet)
+
+    def _quiet(self) -> None:
+        if self._street.on_quiet is not None:
+            self._street.on_quiet()
+
+    async def _stop_on_signal(self, number: signal.Signals) -> None:
+        log.info("ending", signal=number.name)
+        if self._street.drain is not None and self._failure is None:
+            try:
+                await asyncio.wait_for(self._street.drain(), DRAIN_S)
+            except TimeoutError:
+                log.error("not drained in time; the rest is done again at the next start", seconds=DRAIN_S)
+        try:
+            await asyncio.wait_for(self.stop(), STOP_S)
+        except TimeoutError:
+            log.warning("not stopped in time, ending anyway", seconds=STOP_S)
+        if self._starting_fut is not None:
+            self._starting_fut.cancel()
+
+    def _finish(self) -> None:
+        if self._signal_stop_future is not None and not self._signal_stop_future.done():
+            self.loop.run_until_complete(self._signal_stop_future)
+        elif not self._stopped.is_set():
+            self.loop.run_until_complete(asyncio.wait_for(self.stop(), STOP_S))
+        sys.stderr.flush()

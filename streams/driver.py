@@ -1,0 +1,161 @@
+"""What we change in Faust's Kafka transport, all in one place; tests/unit/test_driver.py pins what it leans on.
+
+- Positions: after a rebalance Faust seeks to Kafka's committed offsets; we seek to those of our own state (streams/store.py).
+- Assignment: partition p of every input goes to the same member, whatever the number of members; or all to one.
+- Commits carry the generation of the assignment that they belong to: a worker that has silently rejoined proves nothing.
+- No monitor: it costs microseconds a message, and our metrics count at the stage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import aiokafka
+import faust
+from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
+from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from faust.sensors.monitor import Monitor
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+if TYPE_CHECKING:
+    from streams.app import Process
+
+COMMIT_S = 5.0
+
+
+class NotOwner(Exception):
+    """The broker refuses us as owner of these partitions, or does not answer: whatever is in memory about them is void."""
+
+
+class CoPartitioned(AbstractPartitionAssignor):  # type: ignore[misc]  # aiokafka has no types
+    """Partition p of every topic to member p modulo members, members sorted: static ids keep their order over restarts."""
+
+    name = "quantum-copartitioned"
+    version = 0
+
+    @classmethod
+    def owner(cls, partition: int, members: list[str]) -> str:
+        return members[partition % len(members)]
+
+    @classmethod
+    def assign(
+        cls, cluster: Any, members: Mapping[str, ConsumerProtocolMemberMetadata]
+    ) -> dict[str, ConsumerProtocolMemberAssignment]:
+        names = sorted(members)
+        shares: dict[str, dict[str, list[int]]] = {name: {} for name in names}
+        for topic in sorted({topic for metadata in members.values() for topic in metadata.subscription}):
+            for partition in sorted(cluster.partitions_for_topic(topic) or ()):
+                shares[cls.owner(partition, names)].setdefault(topic, []).append(partition)
+        return {name: ConsumerProtocolMemberAssignment(cls.version, sorted(shares[name].items()), b"") for name in names}
+
+    @classmethod
+    def metadata(cls, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
+        return ConsumerProtocolMemberMetadata(cls.version, list(topics), b"")
+
+    @classmethod
+    def on_assignment(cls, assignment: ConsumerProtocolMemberAssignment) -> None:
+        """Nothing to remember."""
+
+
+class OneActive(CoPartitioned):
+    """Everything to the first member; the others stand by."""
+
+    name = "quantum-one-active"
+
+    @classmethod
+    def owner(cls, partition: int, members: list[str]) -> str:
+        return members[0]
+
+
+class Positions(driver.Consumer):
+    """Seeks to where the state stands. `app.positions` gives {TP: offset}, or None to leave it to the committed offsets."""
+
+    def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
+        return Thread(self, loop=self.loop, beacon=self.beacon)
+
+    async def perform_seek(self) -> None:
+        found = cast(App, self.app).positions()
+        if found is None:
+            await super().perform_seek()
+            return
+        mine = self.assignment()
+        await self.seek_wait({tp: offset for tp, offset in found.items() if tp in mine})
+
+
+class Thread(driver.AIOKafkaConsumerThread):
+    """Runs aiokafka's consumer."""
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._partition_assignment_strategy = (OneActive if cast(App, self.app).one_active else CoPartitioned,)
+        consumer._fetch_max_wait_ms = 500
+        return consumer
+
+    async def commit_as(self, generation: int, offsets: Mapping[TP, OffsetAndMetadata]) -> None:
+        """Commits in the name of that generation. Raises NotOwner when the broker refuses it or the group has moved on."""
+        wanted = {TopicPartition(tp.topic, tp.partition): what for tp, what in offsets.items()}
+        coroutine = self._commit_as(generation, wanted)
+        future = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self.thread_loop))
+        try:
+            await asyncio.wait_for(future, COMMIT_S)
+        except TimeoutError as e:
+            raise NotOwner(f"no answer to a commit within {COMMIT_S:.0f} s") from e
+
+    async def _commit_as(self, generation: int, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+        consumer = self._ensure_consumer()
+        coordinator = consumer._coordinator
+        # a member that lost its place has generation -1, and the broker lets -1 commit to an empty group
+        if coordinator.generation != generation:
+            raise NotOwner(f"the group is in generation {coordinator.generation}, the assignment was of {generation}")
+        try:
+            await consumer.commit(offsets)
+        except (KafkaError, IllegalStateError) as e:
+            raise NotOwner(str(e)) from e
+        if coordinator.generation != generation:
+            raise NotOwner(f"the group went to generation {coordinator.generation} during a commit of {generation}")
+
+
+class Transport(driver.Transport):
+    Consumer = Positions
+
+
+class Silent(Monitor):
+    """Counts nothing; keeps what Faust's own checks read."""
+
+    def on_message_in(self, tp: Any, offset: int, message: Any) -> None: ...
+    def on_stream_event_in(self, tp: Any, offset: int, stream: Any, event: Any) -> None: ...
+    def on_stream_event_out(self, tp: Any, offset: int, stream: Any, event: Any, state: Any = None) -> None: ...
+    def on_message_out(self, tp: Any, offset: int, message: Any) -> None: ...
+    def on_topic_buffer_full(self, tp: Any) -> None: ...
+    def on_send_initiated(self, producer: Any, topic: str, message: Any, keysize: int, valsize: int) -> None: ...
+    def on_send_completed(self, producer: Any, state: Any, metadata: Any) -> None: ...
+    def on_send_error(self, producer: Any, exc: BaseException, state: Any) -> None: ...
+    def track_tp_end_offset(self, tp: Any, offset: int) -> None: ...
+    def on_tp_commit(self, tp_offsets: Any) -> None: ...
+
+
+class App(faust.App):
+    """A worker's application.
+
+    `one_active`: all partitions to one member. `positions`: where to read on after a rebalance (see Positions). `drain`: what
+    must be done before the end. `on_quiet`: what SIGUSR1 means. `background`: loops that run beside the agents from the very
+    start; when one fails, the process ends. `process`: set by run_app.
+    """
+
+    one_active: bool = False
+    process: Process
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.positions: Callable[[], dict[TP, int] | None] = lambda: None
+        self.drain: Callable[[], Awaitable[None]] | None = None
+        self.on_quiet: Callable[[], None] | None = None
+        self.background: list[Callable[[], Coroutine[Any, Any, None]]] = []
+
+    def _new_transport(self) -> Transport:
+        return Transport(self.conf.broker_consumer, self)

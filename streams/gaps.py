@@ -1,0 +1,109 @@
+"""Gaps: records that the broker has and Faust did not deliver. The broker is asked, then Faust is sent back.
+
+After a rebalance Faust may drop records that it has fetched and go on behind them. A seek brings them back, but records that were
+on their way still arrive first: they are dropped for a while, and if the missing one does not come, the seek is done again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from faust.types import TP
+
+from infra import logs
+from streams.driver import App
+from streams.vitals import Counts
+
+log = logs.get(__name__)
+AGAIN_S = 0.5
+ASK_S = 10.0
+
+
+class Gaps:
+    """One a stage. `queue`: the agent's; only while it is empty can a silence be a loss."""
+
+    def __init__(self, app: App, bootstrap: str, counts: Counts) -> None:
+        self.queue: Any = None
+        self._app, self._bootstrap, self._counts = app, bootstrap, counts
+        self._sought: dict[tuple[str, int], float] = {}
+        self._stalled: dict[TP, int] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="gaps")
+
+    def reset(self) -> None:
+        self._sought.clear()
+        self._stalled.clear()
+
+    async def close(self, topic: str, partition: int, expected: int, got: int) -> int:
+        """The offset that really comes next. `expected` itself: it is on its way again, drop what you have."""
+        now = time.monotonic()
+        if now < self._sought.get((topic, partition), 0.0):
+            return expected
+        self._sought[topic, partition] = now + ASK_S
+        loop = asyncio.get_running_loop()
+        first = await loop.run_in_executor(self._thread, first_offset, self._bootstrap, topic, partition, expected)
+        if first is not None and first > expected:
+            del self._sought[topic, partition]
+            return first
+        self._counts.recovered_gaps += 1
+        self._counts.recovered_records += got - expected
+        log.warning("a gap that Faust left: seeking back", topic=topic, partition=partition, expected=expected, got=got)
+        await self._seek(TP(topic, partition), expected)
+        return expected
+
+    async def watch(self, positions: dict[TP, int]) -> None:
+        """Once a second: a partition that has records, an idle agent, and no progress since the last look, is sent back."""
+        stalled: dict[TP, int] = {}
+        idle = self.queue is not None and self.queue.empty()
+        for tp, offset in positions.items():
+            end = self._app.consumer.highwater(tp)
+            if idle and end is not None and end > offset:
+                stalled[tp] = offset
+        for tp, offset in stalled.items():
+            if self._stalled.get(tp) == offset and time.monotonic() > self._sought.get((tp.topic, tp.partition), 0.0):
+                log.warning("no progress though there are records: seeking", topic=tp.topic, partition=tp.partition, at=offset)
+                self._counts.recovered_gaps += 1
+                await self._seek(tp, offset)
+        self._stalled = stalled
+
+    async def _seek(self, tp: TP, offset: int) -> None:
+        self._sought[tp.topic, tp.partition] = time.monotonic() + ASK_S
+        if tp in self._app.consumer.assignment():
+            await self._app.consumer.seek_wait({tp: offset})
+        self._sought[tp.topic, tp.partition] = time.monotonic() + AGAIN_S
+
+
+def first_offset(bootstrap: str, topic: str, partition: int, at_least: int) -> int | None:
+    """The first record at or behind an offset, as the broker tells; None: there is none yet. Blocks."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "none",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 20,
+            "logger": logging.getLogger("librdkafka"),
+        }
+    )
+    try:
+        consumer.assign([TopicPartition(topic, partition, at_least)])
+        deadline = time.monotonic() + ASK_S
+        while time.monotonic() < deadline:
+            message = consumer.poll(0.5)
+            if message is None:
+                continue
+            error = message.error()
+            if error is None:
+                return message.offset()
+            if error.code() == KafkaError._PARTITION_EOF:
+                return None
+            if error.fatal():
+                raise KafkaException(error)
+        return at_least
+    finally:
+        consumer.close()
