@@ -1,8 +1,8 @@
 """`quantum bench latency`: from a mark to the decision that it caused, and from a tick to the candle that it closed.
 
 The whole embedded stack runs on free ports. One consumer outside it reads the four topics and pairs cause and effect by the
-`inputs` header (topic/partition/offset). Start of a pair: the record time that the gateway gave the mark or tick when it published it. End: the
-decision or candle read from its topic. Hops: publish -> effect made (by record times), effect made -> effect read.
+`inputs` header (topic/partition/offset). Start of a pair: the record time that the gateway gave the mark or tick when it published
+it. End: the decision or candle read from its topic. Hops: publish -> effect made (by record times), effect made -> effect read.
 Record times are whole milliseconds, so a single figure is right to about 1 ms.
 """
 

@@ -55,6 +55,8 @@ def order_trade_update(symbol: Symbol, happened: OrderChanged) -> Json:
         "ot": order.orig_type,
         "ps": "BOTH",
         "cp": order.close_position,
+        "AP": "0",
+        "cr": "0",
         "rp": text(fill.realised) if fill else "0",
         "pP": False,
         "si": 0,
