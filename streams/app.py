@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import signal
 import sys
 from collections.abc import Coroutine
@@ -36,6 +37,8 @@ STOP_S = 3.0
 def make_app(worker: str, settings: Settings, *, one_active: bool = False) -> App:
     """Raw bytes in and out, at least once, no Tables, no web, no topics of Faust's own. Not started."""
     session_s = settings.session_timeout_s
+    datadir = (settings.run_dir / "workers" / member_of(worker, settings)).absolute()
+    datadir.mkdir(parents=True, exist_ok=True)  # Faust makes it, but not its parents
     app = App(
         group_of(worker),
         broker=f"kafka://{settings.bootstrap.replace(',', ';')}",
@@ -62,7 +65,7 @@ def make_app(worker: str, settings: Settings, *, one_active: bool = False) -> Ap
         topic_allow_declare=False,
         table_standby_replicas=0,
         web_enabled=False,
-        datadir=str((settings.run_dir / "workers" / member_of(worker, settings)).absolute()),
+        datadir=str(datadir),
         logging_config=None,
         Monitor=Silent,
     )
@@ -100,6 +103,7 @@ def setup(worker: str, settings: Settings) -> None:
     """Logs and the event loop, before anything of Faust's is made."""
     secrets = (settings.api_key.get_secret_value(), settings.api_secret.get_secret_value())
     logs.configure(worker, settings.log_level, secrets)
+    logging.getLogger("streams.driver").setLevel(logging.WARNING)  # Faust's services log under their class's module
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
