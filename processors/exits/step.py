@@ -95,8 +95,8 @@ def _on_order(state: State, order: Order) -> State:
     )
     if of_entry:
         after = remember(after, order)
-        unfilled = order.purpose is Purpose.ENTRY and order.state.terminal and not order.filled_quantity
-        if unfilled or order.state is OrderState.ABANDONED:  # nothing came of it, and nothing will
+        ended = order.purpose is Purpose.ENTRY and order.state.terminal and order.state is not OrderState.FILLED
+        if (ended and not order.filled_quantity) or order.state is OrderState.ABANDONED:  # nothing came of it, and nothing will
             after = msgspec.structs.replace(after, seen=tuple(s for s in after.seen if s.intent_id != order.intent_id))
     if after.plan is not None:
         plan = fold.ordered(fold.joined(after, after.plan), order)
