@@ -152,6 +152,7 @@ class Stack:
     fresh: bool = False
     without: frozenset[str] = frozenset()
     say: Callable[[str], None] = lambda line: None
+    interrupted: Callable[[], bool] = lambda: False
     watched: dict[str, Watched] = field(default_factory=dict)
     began: float = field(default_factory=time.time)
     peak_rss_mb: float = 0.0
@@ -191,7 +192,7 @@ class Stack:
     def _wait_for_workers(self, timeout_s: float = 90.0) -> None:
         deadline = time.monotonic() + timeout_s
         waiting = {watched.name: watched.server for watched in self.workers()}
-        while waiting:
+        while waiting and not self.interrupted():
             for name, server in list(waiting.items()):
                 assert isinstance(server, Process)
                 if server.ready():

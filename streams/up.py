@@ -48,7 +48,7 @@ def run(settings: Settings, options: Options) -> bool:
     def over() -> bool:
         return bool(asked_to_stop) or (options.for_s is not None and time.time() - began > options.for_s)
 
-    with Stack(settings, fresh=options.fresh, without=options.without, say=say, began=began) as stack:
+    with Stack(settings, fresh=options.fresh, without=options.without, say=say, interrupted=over, began=began) as stack:
         stack.start()
         say(f"the street is open: Kafka {settings.bootstrap}, ClickHouse {settings.clickhouse}, exchange {settings.exchange_url}")
         stack.watch(over, View(settings, stack, began, say))
