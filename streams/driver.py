@@ -22,14 +22,12 @@ from faust.sensors.monitor import Monitor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from streams.stage import NotOwner as NotOwner
+
 if TYPE_CHECKING:
     from streams.app import Process
 
 COMMIT_S = 5.0
-
-
-class NotOwner(Exception):
-    """The broker refuses us as owner of these partitions, or does not answer: whatever is in memory about them is void."""
 
 
 class CoPartitioned(AbstractPartitionAssignor):  # type: ignore[misc]  # aiokafka has no types
@@ -94,6 +92,7 @@ class Thread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         consumer._partition_assignment_strategy = (OneActive if cast(App, self.app).one_active else CoPartitioned,)
         consumer._fetch_max_wait_ms = 500
+        consumer._fetch_min_bytes = cast(App, self.app).fetch_min_bytes
         return consumer
 
     async def commit_as(self, generation: int, offsets: Mapping[TP, OffsetAndMetadata]) -> None:
@@ -142,12 +141,13 @@ class Silent(Monitor):
 class App(faust.App):
     """A worker's application.
 
-    `one_active`: all partitions to one member. `positions`: where to read on after a rebalance (see Positions). `drain`: what
+    `one_active`: all partitions to one member. `fetch_min_bytes`: more than 1 where half a second of delay is cheaper than a fetch. `positions`: where to read on after a rebalance (see Positions). `drain`: what
     must be done before the end. `on_quiet`: what SIGUSR1 means. `background`: loops that run beside the agents from the very
     start; when one fails, the process ends. `process`: set by run_app.
     """
 
     one_active: bool = False
+    fetch_min_bytes: int = 1
     process: Process
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

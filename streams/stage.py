@@ -33,6 +33,10 @@ Keys = Callable[[Any, Sequence[str]], Sequence[str]]
 _INSTRUMENT = re.compile(r"[a-z]+\.[a-z]+\.[A-Z0-9_]+")
 
 
+class NotOwner(Exception):
+    """The broker refuses us as owner of these partitions, or does not answer: whatever is in memory about them is void."""
+
+
 class Outbox(Protocol):
     """What an effect may do to the log. Its tasks run on the worker's event loop."""
 
