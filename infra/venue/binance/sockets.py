@@ -18,7 +18,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
-from binance.exceptions import ReadLoopClosed
 from binance.ws.constants import WSListenerState
 from binance.ws.reconnecting_websocket import ReconnectingWebsocket
 from binance.ws.streams import BinanceSocketManager
@@ -47,7 +46,7 @@ class Broken(Exception):
     """Why a connection was given up."""
 
 
-_FAILURES = (Broken, ReadLoopClosed, VenueError, OSError, TimeoutError, EOFError, WebSocketException)
+_FAILURES = (Broken, VenueError, OSError, TimeoutError, EOFError, WebSocketException)
 
 
 class Socket:
@@ -121,11 +120,9 @@ class Socket:
                 return
 
     async def close(self) -> None:
-        task = self._task
-        if task is not None and not task.done():
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        while self._task is not None and not self._task.done():
+            self._task.cancel()  # more than once: the library may swallow one
+            await asyncio.wait({self._task}, timeout=0.5)
 
     # -- the supervisor
 
@@ -148,7 +145,8 @@ class Socket:
         socket = await self._build()
         keeper: asyncio.Task[None] | None = None
         try:
-            await asyncio.wait_for(socket.connect(), 10)
+            async with asyncio.timeout(10):
+                await socket.connect()
             self.epoch += 1
             self._doubt = None
             self._connected = True
@@ -183,12 +181,19 @@ class Socket:
         self._arrived.set()
 
     async def _read(self, socket: ReconnectingWebsocket) -> None:
-        """Takes all that lies ready, waiting up to a second for it. Raises Broken on the library's own error messages."""
-        try:
-            found = [await asyncio.wait_for(socket.recv(), 1.0)]
-        except TimeoutError:
-            return
+        """Takes all that lies ready, waiting up to a second for it. Raises Broken on the library's own error messages.
+
+        From the library's queue itself: its `recv` withholds what is queued once its loop has ended, and its nested `wait_for`s
+        swallow a cancellation now and then.
+        """
         queue: asyncio.Queue[Any] = socket._queue
+        try:
+            async with asyncio.timeout(1.0):
+                found = [await queue.get()]
+        except TimeoutError:
+            if socket._handle_read_loop is None:
+                raise Broken("the read loop has ended") from None
+            return
         while not queue.empty():
             found.append(queue.get_nowait())
         self._heard = time.monotonic()
@@ -214,9 +219,11 @@ async def _dismantle(socket: ReconnectingWebsocket) -> None:
     ws = socket.ws
     if ws is not None:
         with contextlib.suppress(*_FAILURES):
-            await asyncio.wait_for(ws.close(), 1.0)
+            async with asyncio.timeout(1.0):
+                await ws.close()
     with contextlib.suppress(*_FAILURES):
-        await asyncio.wait_for(socket.close(), 2.0)
+        async with asyncio.timeout(2.0):
+            await socket.close()
 
 
 class _Sockets(BinanceSocketManager):  # type: ignore[misc]  # the library has no types
