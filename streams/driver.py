@@ -141,9 +141,10 @@ class Silent(Monitor):
 class App(faust.App):
     """A worker's application.
 
-    `one_active`: all partitions to one member. `fetch_min_bytes`: more than 1 where half a second of delay is cheaper than a fetch. `positions`: where to read on after a rebalance (see Positions). `drain`: what
-    must be done before the end. `on_quiet`: what SIGUSR1 means. `background`: loops that run beside the agents from the very
-    start; when one fails, the process ends. `process`: set by run_app.
+    `one_active`: all partitions to one member. `fetch_min_bytes`: more than 1 where half a second of delay is cheaper than a
+    fetch. `positions`: where to read on after a rebalance (see Positions). `drain`: what must be done before the end. `on_quiet`:
+    what SIGUSR1 means. `background`: loops that run beside the agents from the very start; when one fails, the process ends.
+    `process`: set by run_app.
     """
 
     one_active: bool = False

@@ -36,7 +36,7 @@ def read_all(bootstrap: str, topic: str) -> Iterator[Record]:
             if partition in left:
                 key, headers = message.key(), cast("list[tuple[str, bytes]]", message.headers() or [])
                 stamp = message.timestamp()[1]
-                yield Record(partition, offset, cast("bytes | None", key), message.value(), dict(headers), stamp)
+                yield Record(partition, offset, key, message.value(), dict(headers), stamp)
                 if offset + 1 >= left[partition]:
                     del left[partition]
     finally:

@@ -7,6 +7,7 @@ chain over their ids, and each output with the count at which it must have been 
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import shutil
@@ -143,7 +144,8 @@ class Feeder:
     """Writes frames and candles over many keys at a steady rate, until told to stop."""
 
     def __init__(self, bootstrap: str, rate: float, keys: int) -> None:
-        self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 2, "acks": "all", "enable.idempotence": True})
+        quiet = logging.getLogger("librdkafka")
+        self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 2, "enable.idempotence": True, "logger": quiet})
         self._keys = [f"test.stress.K{i:03d}" for i in range(keys)]
         self._rate = rate
         self._over = threading.Event()
@@ -177,7 +179,8 @@ def run(disturbances: int = 30, seed: int = 1, rate: float = 300.0, keys: int = 
     """Half of the disturbances to each stage, at the same time. `equal` says it all; logs are kept when it is false."""
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="quantum-state-"))
-    broker = EmbeddedKafka(folder / "kafka", *free_ports(2))
+    port, controller_port = free_ports(2)
+    broker = EmbeddedKafka(folder / "kafka", port, controller_port)
     broker.start()
     groups: list[Group] = []
     try:
