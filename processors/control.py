@@ -1,0 +1,183 @@
+"""Control: a person's commands become policy versions, and every command becomes an audit, refused ones too.
+
+    POLICY_SET       {"set": {"exits.stop_distance": "0.02", "risk.leverage": 2}}     dotted names of policy fields
+    POLICY_ROLLBACK  {"version": 3}                                                  that policy again, as a new version
+    CLOSE            {"instrument": "binance.usdm.BTCUSDT"}, or "*"                  exits does it; here it is only audited
+
+A version changes only from the version that the person saw (`expected_version`), and only to a policy that holds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from pydantic import ValidationError
+
+from processors.step import Context, Step
+from schemas import ids
+from schemas.operations import Audit, Command, CommandKind, PolicyVersion
+from schemas.policy import Policy
+
+KEY = "policy"
+ALL = "*"
+HISTORY = 20
+"""Versions that can be rolled back to."""
+REMEMBERED = 64
+
+
+class Version(msgspec.Struct, frozen=True):
+    number: int
+    policy: str
+
+
+class State(msgspec.Struct, frozen=True):
+    """`versions`: the newest last; empty means the default policy, version 0. `done`: commands by id."""
+
+    version: int = 1
+    versions: tuple[Version, ...] = ()
+    done: tuple[str, ...] = ()
+
+
+class _Refused(Exception):
+    """A command that cannot be carried out, with the reason for the person."""
+
+
+def current(state: State) -> tuple[int, Policy]:
+    if not state.versions:
+        return 0, Policy()
+    newest = state.versions[-1]
+    return newest.number, Policy.model_validate_json(newest.policy)
+
+
+def step(state: State | None, command: Command, ctx: Context) -> Step[State]:
+    """One command, once."""
+    state = state or State()
+    if command.event_id in state.done:
+        return Step(state)
+    state = msgspec.structs.replace(state, done=(*state.done, command.event_id)[-REMEMBERED:])
+    number, policy = current(state)
+    try:
+        if command.kind is CommandKind.CLOSE:
+            return Step(state, [_audit(command, True, f"close {_instrument(command)}: exits does it", number)])
+        _seen(command, number)
+        wanted = _set(policy, command) if command.kind is CommandKind.POLICY_SET else _old(state, command)
+    except _Refused as e:
+        return Step(state, [_audit(command, False, str(e), number)])
+    changed = differences(policy, wanted)
+    if not changed:
+        return Step(state, [_audit(command, True, "the policy says so already", number)])
+    number += 1
+    versions = (*state.versions, Version(number, wanted.model_dump_json()))[-HISTORY:]
+    version = PolicyVersion(
+        event_id=ids.event_id("policy.version", number, wanted.digest),
+        at=command.at,
+        version=number,
+        digest=wanted.digest,
+        changed=changed,
+        reason=command.reason,
+        actor=command.actor,
+        policy=wanted,
+    )
+    return Step(
+        msgspec.structs.replace(state, versions=versions),
+        [version, _audit(command, True, f"version {number}: {', '.join(changed)}", number)],
+    )
+
+
+def differences(old: Policy, new: Policy) -> list[str]:
+    """Dotted names of the fields that differ, sorted."""
+    before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
+    return sorted(name for name in {**before, **after} if before.get(name) != after.get(name))
+
+
+def _seen(command: Command, number: int) -> None:
+    if command.expected_version is not None and command.expected_version != number:
+        raise _Refused(f"the policy is at version {number}, you saw {command.expected_version}: look again")
+
+
+def _set(policy: Policy, command: Command) -> Policy:
+    wanted = _body(command).get("set")
+    if not isinstance(wanted, dict) or not wanted:
+        raise _Refused('nothing to set: want {"set": {"section.field": value}}')
+    tree = policy.model_dump(mode="json")
+    for name, value in wanted.items():
+        *sections, field = str(name).split(".")
+        place: Any = tree
+        for section in sections:
+            place = place.get(section) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or field not in place:
+            raise _Refused(f"the policy has no field {name!r}; {_near(tree, str(name))}")
+        place[field] = value
+    return _valid(tree)
+
+
+def _old(state: State, command: Command) -> Policy:
+    wanted = _body(command).get("version")
+    if wanted == 0:
+        return Policy()
+    for version in state.versions:
+        if version.number == wanted:
+            return Policy.model_validate_json(version.policy)
+    known = [version.number for version in state.versions]
+    raise _Refused(f"version {wanted} is not among the {len(known)} that are kept ({known[0] if known else 0} and later)")
+
+
+def _valid(tree: Mapping[str, Any]) -> Policy:
+    try:
+        return Policy.model_validate_json(json.dumps(tree))
+    except ValidationError as e:
+        found = (f"{'.'.join(str(part) for part in error['loc']) or 'policy'}: {error['msg']}" for error in e.errors())
+        raise _Refused("; ".join(found)) from e
+
+
+def _body(command: Command) -> dict[str, Any]:
+    try:
+        body = json.loads(command.body)
+    except ValueError as e:
+        raise _Refused(f"the body is no JSON: {e}") from e
+    if not isinstance(body, dict):
+        raise _Refused("the body is no JSON object")
+    return body
+
+
+def _instrument(command: Command) -> str:
+    name = str(_body(command).get("instrument", ""))
+    if name == ALL:
+        return name
+    try:
+        return ids.instrument(*name.split(".", 2))
+    except (TypeError, ValueError) as e:
+        raise _Refused(f"{name!r} is no instrument: want venue.market.SYMBOL, or {ALL} for all") from e
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            found.update(_flat(value, f"{prefix}{name}."))
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def _near(tree: Mapping[str, Any], name: str) -> str:
+    """Fields that a person may have meant: those that end alike, else the sections."""
+    last = name.rsplit(".", 1)[-1]
+    alike = [known for known in _flat(tree) if known.rsplit(".", 1)[-1] == last]
+    return f"did you mean {' or '.join(alike)}?" if alike else f"it has {', '.join(tree)}"
+
+
+def _audit(command: Command, accepted: bool, detail: str, number: int) -> Audit:
+    return Audit(
+        event_id=ids.event_id("control.audit", command.event_id),
+        at=command.at,
+        command_id=command.event_id,
+        kind=command.kind,
+        actor=command.actor,
+        accepted=accepted,
+        detail=detail,
+        policy_version=number,
+    )
