@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from clickhouse_connect.datatypes.base import ClickHouseType
 from clickhouse_connect.datatypes.registry import get_from_name
+from clickhouse_connect.driver import options
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from urllib3.exceptions import HTTPError
@@ -21,6 +22,12 @@ from infra.clickhouse.tables import Table, table_of
 from schemas.topics import Topic
 
 SETTINGS = {"async_insert": 0, "max_partitions_per_insert_block": 0}
+
+
+def without_dataframes() -> None:
+    """An insert makes the client import pandas, numpy and pyarrow where they are installed: 90 MB and a second for nothing."""
+    for name in ("pd", "pd_time_test", "np", "arrow", "pl"):
+        vars(options).setdefault(name, None)
 
 
 class Unavailable(Exception):

@@ -1,0 +1,465 @@
+"""history: every record of every topic -> one row in ClickHouse, exactly once.
+
+    take        the agent puts records into a lane per partition, in order and without a hole: what Faust skips is read directly
+    announce    an offset commit: first offset as offset, the batch's ranges as metadata (streams/ranges.py); the broker refuses a
+                member that is no longer the owner
+    insert      one insert a topic, with the batch's token: a repeated one counts once
+    finish      an offset commit: what follows the batch
+
+After a crash or a rebalance what was announced and not finished is formed again, exactly so, and inserted with the same token: it
+is there already, or it is not, and both are right. So a committed offset says: everything before it is in ClickHouse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata
+from confluent_kafka import KafkaException
+from faust.types import TP
+from prometheus_client import Counter, Gauge
+
+from infra import logs
+from infra.clickhouse.rows import Poison, Record, text_of
+from infra.clickhouse.writer import Unavailable, Writer, without_dataframes
+from infra.probe import Probe, Pulse
+from infra.settings import Settings
+from schemas import topics
+from schemas.ids import event_id
+from schemas.operations import DeadLetter, Heartbeat
+from streams.app import make_app, member_of, raw_topic, run_app, setup
+from streams.driver import App, NotOwner, Positions, Thread
+from streams.envelope import seal
+from streams.lag import group_of
+from streams.log_reader import LogReader, Place
+from streams.ranges import Batch, Range, announced
+
+T = TypeVar("T")
+log = logs.get(__name__)
+
+NAME = "history"
+GATHER_S = 0.8
+"""How long records gather before an insert: one costs ClickHouse about 5 ms, however few rows it has."""
+GATHER_MOST_S = 3.0
+GATHER_QUICK_S = 0.1
+"""The same at the end of a run."""
+SHARE = 3
+"""A flush is followed by a pause of at least so many times its length: history takes what is left of the machine, not more."""
+BATCH_ROWS = 10_000
+FETCH_BYTES = 64 * 1024
+"""A fetch over all partitions costs milliseconds: the broker gathers for us, at most half a second."""
+WAITING_BYTES = 32_000_000
+"""In memory, before the agent stops reading."""
+OVERHEAD_BYTES = 1_500
+"""Of a record in memory beside its value: headers, key, objects."""
+CHUNK = 2_000
+RETRY_S = (0.2, 0.5, 1.0, 2.0)
+REFUSED_S = 60.0
+"""Commits that are refused for so long without a rebalance end the process."""
+
+ROWS = Counter("quantum_history_rows_total", "Rows in ClickHouse", ["topic"])
+INSERTS = Counter("quantum_history_inserts_total", "Inserts that ClickHouse has acknowledged")
+RECOVERED = Counter("quantum_history_recovered_gaps_total", "Records that the consumer skipped and that were read directly")
+POISON = Counter("quantum_history_dead_letters_total", "Records that are no event of their topic")
+WAITING = Gauge("quantum_history_waiting_bytes", "Bytes that wait for their insert")
+
+
+class Superseded(Exception):
+    """The partitions have gone on to another epoch: drop what belongs to this one."""
+
+
+@dataclass(slots=True)
+class Lane:
+    """One partition of ours. `next`: the offset to come; everything before is in `records`, on its way, or in ClickHouse."""
+
+    next: int
+    records: deque[Record] = field(default_factory=deque)
+
+
+class History:
+    def __init__(self, app: App, settings: Settings, writer: Writer, reader: LogReader) -> None:
+        self.app, self.writer, self.reader = app, writer, reader
+        self.settings = settings
+        self.member = member_of(NAME, settings)
+        self.started_at = int(time.time() * 1000)
+        self.pulse = Pulse("the writing loop", 30.0)
+        self.trouble: str | None = "no partitions are assigned yet"
+        self.quiet = False
+        self.processed = self.recovered = self.poison = 0
+        self._lanes: dict[Place, Lane] = {}
+        self._epoch = 0
+        self._generation = -1
+        self._open = asyncio.Event()
+        self._work = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._bytes = 0
+        self._closing = False
+        self._flushing = asyncio.Lock()
+        self._assigning: asyncio.Task[None] | None = None
+        self._inserts = ThreadPoolExecutor(3, thread_name_prefix="insert")
+        self._reads = ThreadPoolExecutor(1, thread_name_prefix="read")
+        app.agent(raw_topic(app, *(topic.name for topic in topics.ALL)), name=NAME)(self.take)
+        app.on_partitions_revoked.connect(self._on_revoked)
+        app.on_partitions_assigned.connect(self._on_assigned)
+        app.task(self.write)
+        app.task(self.beat)
+        app.drain = self.drain
+        app.on_quiet = self.fall_silent
+
+    # -- take
+
+    async def take(self, stream: Any) -> None:
+        async for event in stream.noack().events():
+            message = event.message
+            lane = self._lanes.get((message.topic, message.partition))
+            if lane is not None and message.offset == lane.next and self._room.is_set():
+                self._append(lane, _record(message))
+            else:
+                await self._take_slowly(message)
+
+    async def _take_slowly(self, message: Any) -> None:
+        place = (message.topic, message.partition)
+        while True:
+            await self._open.wait()
+            lane = self._lanes.get(place)
+            if lane is None or message.offset < lane.next:
+                return  # not ours, or a replay
+            if not self._room.is_set():
+                await self._room.wait()
+            elif message.offset > lane.next:
+                await self._read_on(place, lane, message.offset - 1)
+            else:
+                self._append(lane, _record(message))
+                return
+
+    async def _read_on(self, place: Place, lane: Lane, last: int) -> None:
+        """Faust has skipped records, or the log does not hold them any more: the log itself tells."""
+        try:
+            records, next_ = await self._read(place, lane.next, last)
+        except (KafkaException, TimeoutError) as error:
+            log.warning("a gap could not be read, trying again", topic=place[0], partition=place[1], why=str(error))
+            await asyncio.sleep(RETRY_S[0])
+            return
+        if self._lanes.get(place) is not lane:
+            return
+        for record in records:
+            self._append(lane, record)
+        lane.next = next_
+        self.recovered += len(records)
+        RECOVERED.inc(len(records))
+        log.info("read past a gap", topic=place[0], partition=place[1], records=len(records), up_to=next_ - 1)
+
+    def _append(self, lane: Lane, record: Record) -> None:
+        lane.records.append(record)
+        lane.next = record.offset + 1
+        self._bytes += _size(record)
+        if self._bytes > WAITING_BYTES:
+            self._room.clear()
+        self._work.set()
+
+    # -- assignments
+
+    async def _on_revoked(self, *_args: Any, **_kwargs: Any) -> None:
+        self._forget()
+
+    async def _on_assigned(self, *args: Any, **_kwargs: Any) -> None:
+        assigned: set[TP] = args[1]  # after the sender
+        self._forget()
+        self._generation = self.app.consumer_generation_id
+        self._assigning = asyncio.create_task(self._begin(self._epoch, [(tp.topic, tp.partition) for tp in sorted(assigned)]))
+        self._assigning.add_done_callback(self._begun)
+
+    def _forget(self) -> None:
+        """What is in memory is in Kafka; what is announced is with whoever comes next."""
+        self._epoch += 1
+        self._open.clear()
+        self._lanes.clear()
+        self._bytes = 0
+        self._room.set()
+        self.trouble = "partitions are on their way"
+        if self._assigning is not None:
+            self._assigning.cancel()
+
+    def _begun(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Superseded):
+            self.app.process.fail(error)
+
+    async def _begin(self, epoch: int, places: list[Place]) -> None:
+        """Finishes what a predecessor has announced, then opens the lanes."""
+        committed = await self._patiently(epoch, lambda: self._in_reader(self.reader.committed, places))
+        batches = {}
+        starts = {}
+        for place in places:
+            offset, metadata = committed.get(place, (-1, ""))
+            batch = announced(*place, offset, metadata)
+            if batch is not None:
+                batches[batch.token] = batch
+                starts[place] = batch.ranges[place[1]].last + 1
+                continue
+            low = await self._patiently(epoch, lambda place=place: self._in_reader(self.reader.low, *place))  # type: ignore[misc]
+            if 0 <= offset < low:
+                log.error("retention was faster than history", topic=place[0], partition=place[1], lost=low - offset)
+            starts[place] = max(offset, low)
+        for batch in batches.values():
+            records = await self._patiently(epoch, lambda batch=batch: self._form_again(batch))  # type: ignore[misc]
+            await self._insert(epoch, batch, records)
+        if batches:
+            ours = {(batch.topic, p) for batch in batches.values() for p in batch.ranges}
+            await self._commit(epoch, {place: (starts[place], "") for place in places if place in ours})
+            log.info("finished what was announced", batches=len(batches))
+        self._check(epoch)
+        self._lanes = {place: Lane(start) for place, start in starts.items()}
+        self.trouble = None
+        self._open.set()
+        log.info("partitions are open", partitions=len(places), generation=self._generation)
+
+    async def _form_again(self, batch: Batch) -> list[Record]:
+        found: list[Record] = []
+        for partition, (first, last) in sorted(batch.ranges.items()):
+            at = first
+            while at <= last:
+                records, at = await self._read((batch.topic, partition), at, last)
+                found += records
+        return found
+
+    # -- write
+
+    async def write(self) -> None:
+        pause = GATHER_S
+        while not self._closing:
+            self.pulse.beat()
+            try:
+                await asyncio.wait_for(self._work.wait(), 5.0)
+            except TimeoutError:
+                continue
+            await asyncio.sleep(GATHER_QUICK_S if self.quiet else pause)
+            began = time.monotonic()
+            async with self._flushing:
+                await self.flush()
+            pause = min(GATHER_MOST_S, max(GATHER_S, SHARE * (time.monotonic() - began)))
+
+    async def flush(self) -> None:
+        """Everything that waits, in batches of one topic each; nothing when the partitions go meanwhile."""
+        epoch = self._epoch
+        self._work.clear()
+        chosen = self._form()
+        if not chosen:
+            return
+        try:
+            await self._commit(
+                epoch,
+                {(batch.topic, p): (first, batch.text) for batch, _ in chosen for p, (first, _last) in batch.ranges.items()},
+            )
+            await asyncio.gather(*(self._insert(epoch, batch, records) for batch, records in chosen))
+            await self._commit(
+                epoch, {(batch.topic, p): (last + 1, "") for batch, _ in chosen for p, (_first, last) in batch.ranges.items()}
+            )
+        except Superseded:
+            return
+        if epoch == self._epoch:
+            self._bytes -= sum(_size(record) for _, records in chosen for record in records)
+            WAITING.set(self._bytes)
+            if self._bytes <= WAITING_BYTES:
+                self._room.set()
+            if any(lane.records for lane in self._lanes.values()):
+                self._work.set()
+
+    def _form(self) -> list[tuple[Batch, list[Record]]]:
+        """One batch a topic, rows by partition and offset. Takes them out of their lanes."""
+        found: dict[str, tuple[dict[int, Range], list[Record]]] = {}
+        for (topic, partition), lane in sorted(self._lanes.items()):
+            if not lane.records:
+                continue
+            ranges, records = found.setdefault(topic, ({}, []))
+            some = min(len(lane.records), BATCH_ROWS - len(records))
+            if some > 0:
+                taken = [lane.records.popleft() for _ in range(some)]
+                ranges[partition] = Range(taken[0].offset, taken[-1].offset)
+                records += taken
+        return [(Batch(topic, ranges), records) for topic, (ranges, records) in found.items()]
+
+    async def _insert(self, epoch: int, batch: Batch, records: Sequence[Record]) -> None:
+        """Until ClickHouse has it. Raises Superseded."""
+        if not records:
+            return
+        loop = asyncio.get_running_loop()
+        tried = 0
+        while True:
+            self._check(epoch)
+            self.pulse.beat()
+            try:
+                poison = await loop.run_in_executor(self._inserts, self.writer.insert, batch.topic, records, batch.token)
+                break
+            except Unavailable as error:
+                if self.trouble is None:
+                    log.warning("ClickHouse does not take rows, trying until it does", why=str(error))
+                self.trouble = f"ClickHouse: {error}"
+                await asyncio.sleep(RETRY_S[min(tried, len(RETRY_S) - 1)])
+                tried += 1
+        self._check(epoch)
+        if tried:
+            log.info("ClickHouse takes rows again", attempts=tried + 1)
+        if self._open.is_set():
+            self.trouble = None
+        INSERTS.inc()
+        ROWS.labels(batch.topic).inc(len(records))
+        self.processed += len(records)
+        for one in poison:
+            await self._dead_letter(epoch, batch.topic, one)
+
+    async def _dead_letter(self, epoch: int, topic: str, poison: Poison) -> None:
+        self.poison += 1
+        POISON.inc()
+        record = poison.record
+        log.warning("no event of its topic", topic=topic, partition=record.partition, offset=record.offset, why=poison.error)
+        if topic == topics.DEAD_LETTERS.name:
+            return  # its own row tells; a letter about a letter would never end
+        encoding, payload = text_of(record.value or b"")
+        letter = DeadLetter(
+            event_id=event_id("dead.letter", NAME, topic, record.partition, record.offset),
+            at=int(time.time() * 1000),
+            stage=NAME,
+            topic=topic,
+            partition=record.partition,
+            offset=record.offset,
+            error=poison.error.partition(":")[0],
+            detail=poison.error,
+            payload=payload,
+            encoding="base64" if encoding == "base64" else "utf-8",
+        )
+        await self._patiently(epoch, lambda: self._send(letter))
+
+    async def _commit(self, epoch: int, offsets: Mapping[Place, tuple[int, str]]) -> None:
+        """By the owner or not at all: until the broker has it. Raises Superseded."""
+        wanted = {TP(*place): OffsetAndMetadata(offset, metadata) for place, (offset, metadata) in offsets.items()}
+        began = time.monotonic()
+        tried = 0
+        while True:
+            self._check(epoch)
+            self.pulse.beat()
+            try:
+                await cast(Thread, cast(Positions, self.app.consumer)._thread).commit_as(self._generation, wanted)
+                self._check(epoch)
+                return
+            except NotOwner as error:
+                if time.monotonic() - began > REFUSED_S:
+                    self.app.process.fail(RuntimeError(f"commits are refused for {REFUSED_S:.0f} s: {error}"))
+                    raise Superseded from error
+                log.warning("a commit was refused", why=str(error), tried=tried)
+                await asyncio.sleep(RETRY_S[min(tried, len(RETRY_S) - 1)])
+                tried += 1
+
+    # -- the end, and signs of life
+
+    async def drain(self) -> None:
+        """What was taken is inserted and committed; what was not is read by the successor."""
+        self._closing = True
+        self._room.clear()
+        async with self._flushing:
+            while any(lane.records for lane in self._lanes.values()):
+                await self.flush()
+                self._room.clear()
+        log.info("drained", rows=self.processed)
+
+    def fall_silent(self) -> None:
+        """The run ends: no more records of our own, and no waiting for more of others."""
+        self.quiet = True
+        self._work.set()
+
+    async def beat(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.heartbeat_s)
+            if not self.quiet and not self._closing:
+                try:
+                    await self._send(self._heartbeat())
+                except KafkaError as error:
+                    log.warning("no heartbeat", why=str(error))
+
+    def problems(self) -> list[str]:
+        return [self.trouble] if self.trouble else []
+
+    def _heartbeat(self) -> Heartbeat:
+        now = int(time.time() * 1000)
+        return Heartbeat(
+            event_id=event_id("health.heartbeat", self.member, os.getpid(), now),
+            at=now,
+            worker=NAME,
+            member=self.member,
+            pid=os.getpid(),
+            started_at=self.started_at,
+            ready=self.trouble is None,
+            status=self.trouble or "ready",
+            processed=self.processed,
+            recovered_gaps=self.recovered,
+            dead_letters=self.poison,
+            rss_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        )
+
+    # -- helpers
+
+    async def _send(self, event: Any) -> None:
+        topic, key, value, partition, headers = seal(event, NAME)
+        producer = await self.app.maybe_start_producer()
+        await producer.send_and_wait(topic, key, value, partition, timestamp=None, headers=headers)
+
+    def _check(self, epoch: int) -> None:
+        if epoch != self._epoch:
+            raise Superseded
+
+    async def _patiently(self, epoch: int, ask: Callable[[], Awaitable[T]]) -> T:
+        """Until the broker answers. Raises Superseded."""
+        tried = 0
+        while True:
+            self._check(epoch)
+            self.pulse.beat()
+            try:
+                found = await ask()
+                self._check(epoch)
+                return found
+            except (KafkaException, KafkaError, TimeoutError) as error:
+                self.trouble = f"Kafka: {error}"
+                log.warning("the log does not answer, trying until it does", why=str(error))
+                await asyncio.sleep(RETRY_S[min(tried, len(RETRY_S) - 1)])
+                tried += 1
+
+    async def _read(self, place: Place, first: int, last: int) -> tuple[list[Record], int]:
+        return await self._in_reader(self.reader.read, *place, first, last, CHUNK)
+
+    async def _in_reader(self, call: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._reads, call, *args)
+
+
+def _record(message: Any) -> Record:
+    return Record(
+        message.partition, message.offset, round(message.timestamp * 1000), message.key, message.value, message.headers or ()
+    )
+
+
+def _size(record: Record) -> int:
+    return OVERHEAD_BYTES + len(record.value or b"")
+
+
+def main(settings: Settings) -> None:
+    """Runs until SIGTERM."""
+    setup(NAME, settings)
+    without_dataframes()
+    app = make_app(NAME, settings)
+    app.fetch_min_bytes = FETCH_BYTES
+    writer = Writer(settings.clickhouse, settings.clickhouse_database, topics.ALL)
+    history = History(app, settings, writer, LogReader(settings.bootstrap, group_of(NAME)))
+    probe = Probe(settings.probe_port, live=history.pulse.problems, ready=history.problems, host=settings.host)
+    probe.start()
+    try:
+        run_app(app)
+    finally:
+        probe.stop()
