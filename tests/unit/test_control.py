@@ -1,0 +1,137 @@
+"""Commands of people and what becomes of them."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal as D
+from typing import Any
+
+import msgspec
+import pytest
+
+from processors import control
+from processors.step import Context
+from schemas.operations import Audit, Command, CommandKind, PolicyVersion
+from schemas.policy import Policy
+from schemas.signals import Strategy
+
+CTX = Context("control.commands", 0, 0, Policy(), 0, "sim", {})
+
+
+class Office:
+    def __init__(self) -> None:
+        self.state: control.State | None = None
+        self.count = 0
+
+    def take(self, command: Command) -> list[Any]:
+        result = control.step(self.state, command, CTX)
+        self.state = msgspec.json.decode(msgspec.json.encode(result.state), type=control.State)
+        return list(result.events)
+
+    def set(self, expected: int | None = None, **fields: Any) -> list[Any]:
+        wanted = {name.replace("__", "."): value for name, value in fields.items()}
+        return self.ask(CommandKind.POLICY_SET, {"set": wanted}, expected)
+
+    def ask(self, kind: CommandKind, body: Any, expected: int | None = None) -> list[Any]:
+        self.count += 1
+        text = body if isinstance(body, str) else json.dumps(body)
+        command = Command(
+            event_id=f"c{self.count}", at=5, kind=kind, actor="anna", reason="why not", body=text, expected_version=expected
+        )
+        return self.take(command)
+
+
+def refusal(events: list[Any]) -> str:
+    (audit,) = events
+    assert isinstance(audit, Audit)
+    assert not audit.accepted
+    return audit.detail
+
+
+def test_a_change_becomes_the_next_version_and_is_audited() -> None:
+    version, audit = Office().set(risk__leverage=2, exits__stop_distance="0.02")
+    assert isinstance(version, PolicyVersion)
+    assert (version.version, version.changed) == (1, ["exits.stop_distance", "risk.leverage"])
+    assert (version.policy.risk.leverage, version.policy.exits.stop_distance) == (2, D("0.02"))
+    assert version.policy.risk.margin_min == Policy().risk.margin_min, "the rest stays"
+    assert version.digest == version.policy.digest
+    assert (audit.accepted, audit.policy_version, audit.actor) == (True, 1, "anna")
+
+
+def test_numbers_may_come_as_text_and_lists_as_lists() -> None:
+    version, _ = Office().set(risk__confidence_min="0.65", models__strategies=["model", "scripted"])
+    assert version.policy.risk.confidence_min == 0.65
+    assert version.policy.models.strategies == [Strategy.MODEL, Strategy.SCRIPTED]
+
+
+def test_whole_sections_can_be_set_at_once() -> None:
+    office = Office()
+    events = office.ask(CommandKind.POLICY_SET, {"set": Policy(name="tests").model_dump(mode="json")})
+    assert events[0].changed == ["name"]
+
+
+def test_who_saw_another_version_is_refused() -> None:
+    office = Office()
+    office.set(expected=0, risk__leverage=2)
+    assert "at version 1, you saw 0" in refusal(office.set(expected=0, risk__leverage=5))
+    assert office.set(expected=1, risk__leverage=5)[0].version == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ({"set": {"risk.lever": 2}}, "no field 'risk.lever'"),
+        ({"set": {"stop_distance": 2}}, "did you mean exits.stop_distance?"),
+        ({"set": {"exits.stop_distance.deep": 2}}, "no field"),
+        ({"set": {"risk.leverage": 25}}, "liquidates before the stop"),
+        ({"set": {"risk.leverage": "many"}}, "risk.leverage"),
+        ({"set": {"exits": {"unheard": 1}}}, "exits.unheard"),
+        ({"set": {}}, "nothing to set"),
+        ("{", "no JSON"),
+        ("[]", "no JSON object"),
+    ],
+)
+def test_a_policy_that_cannot_hold_is_refused_with_the_reason(body: Any, word: str) -> None:
+    office = Office()
+    assert word in refusal(office.ask(CommandKind.POLICY_SET, body))
+    assert control.current(office.state or control.State()) == (0, Policy())
+
+
+def test_a_change_that_changes_nothing_makes_no_version() -> None:
+    (audit,) = Office().set(risk__leverage=3)
+    assert audit.accepted
+
+
+def test_a_command_that_comes_twice_counts_once() -> None:
+    office = Office()
+    office.set(risk__leverage=2)
+    office.count -= 1
+    assert office.set(risk__leverage=2) == []
+
+
+def test_rolling_back_is_a_new_version_of_an_old_policy() -> None:
+    office = Office()
+    office.set(risk__leverage=2)
+    office.set(risk__leverage=4)
+    version, _ = office.ask(CommandKind.POLICY_ROLLBACK, {"version": 1})
+    assert (version.version, version.policy.risk.leverage) == (3, 2)
+    default, _ = office.ask(CommandKind.POLICY_ROLLBACK, {"version": 0})
+    assert (default.version, default.policy) == (4, Policy())
+    assert "version 99" in refusal(office.ask(CommandKind.POLICY_ROLLBACK, {"version": 99}))
+
+
+def test_closing_is_audited_and_left_to_exits() -> None:
+    office = Office()
+    for name in ("binance.usdm.BTCUSDT", "*"):
+        (audit,) = office.ask(CommandKind.CLOSE, {"instrument": name})
+        assert audit.accepted
+    assert "BTCUSDT" in refusal(office.ask(CommandKind.CLOSE, {"instrument": "BTCUSDT"}))
+
+
+def test_history_is_bounded() -> None:
+    office = Office()
+    for n in range(control.HISTORY + 5):
+        office.set(risk__cool_down_s=1000 + n)
+    assert office.state is not None
+    assert len(office.state.versions) == control.HISTORY
+    assert control.current(office.state)[0] == control.HISTORY + 5
