@@ -1,6 +1,7 @@
-"""The frame around a worker that is a loop of its own (market, guardian): signals, probes, heartbeats, a log of JSON lines.
+"""The frame around a worker that is a loop of its own (market, guardian): signals, logs, probe, metrics, heartbeats.
 
 It ends with code 0 after SIGTERM or SIGINT, and with an exception (crash-only: its successor recovers) when its work fails.
+SIGUSR1 turns its heartbeats off.
 """
 
 from __future__ import annotations
@@ -8,101 +9,112 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import resource
 import signal
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import uvloop
+from prometheus_client import REGISTRY
+from prometheus_client.core import GaugeMetricFamily, Metric
 
+from infra import logs
+from infra.probe import Probe, Pulse
 from infra.settings import Settings
-from schemas.ids import event_id
-from schemas.operations import Heartbeat
 from streams.outlet import Outlet
+from streams.vitals import Counts, Vitals
 
-log = logging.getLogger(__name__)
+log = logs.get(__name__)
+BEAT_S = 0.5
+FINISH_S = 4.0
+STUCK_S = 5.0
+"""The log has acknowledged nothing for so long while records wait: not ready."""
 
 
 class Loop:
-    """What the work is given: settings, its outlet to the log, and `tell`, by which it says how it is."""
+    """What the work is given: settings, its outlet to the log, `counts`, and `tell`, by which it says how it is."""
 
     def __init__(self, name: str, settings: Settings, outlet: Outlet) -> None:
         self.name = name
         self.settings = settings
         self.outlet = outlet
-        self.member = f"{name}-{settings.worker_index}"
-        self.started_at = int(time.time() * 1000)
-        self._ready: Callable[[], bool] = lambda: False
-        self._processed: Callable[[], int] = lambda: 0
+        self.counts = Counts()
+        self._problems: Callable[[], Sequence[str]] = lambda: ["starting"]
         self._metrics: Callable[[], Mapping[str, float]] = dict
 
-    def tell(
-        self,
-        ready: Callable[[], bool],
-        processed: Callable[[], int],
-        metrics: Callable[[], Mapping[str, float]],
-    ) -> None:
-        self._ready, self._processed, self._metrics = ready, processed, metrics
+    def tell(self, problems: Callable[[], Sequence[str]], metrics: Callable[[], Mapping[str, float]]) -> None:
+        """`problems`: why it is not ready. `metrics`: gauges by name; served as qt_<worker>_<name>. Both from any thread."""
+        self._problems, self._metrics = problems, metrics
 
-    @property
-    def ready(self) -> bool:
-        return self.outlet.failed is None and self._ready()
+    def problems(self) -> list[str]:
+        found = list(self._problems())
+        if self.outlet.failed is not None:
+            found.append(f"a record was not delivered: {self.outlet.failed}")
+        if self.outlet.stuck_s > STUCK_S:
+            found.append(f"the log has acknowledged nothing for {self.outlet.stuck_s:.0f} s")
+        return found
 
-    def metrics(self) -> Mapping[str, float]:
-        return self._metrics()
-
-    def heartbeat(self) -> Heartbeat:
-        now = int(time.time() * 1000)
-        return Heartbeat(
-            event_id=event_id("health.heartbeat", self.member, os.getpid(), now),
-            at=now,
-            worker=self.name,
-            member=self.member,
-            pid=os.getpid(),
-            started_at=self.started_at,
-            ready=self.ready,
-            status="ready" if self.ready else "not ready",
-            processed=self._processed(),
-            recovered_gaps=0,
-            dead_letters=0,
-            rss_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        )
+    def collect(self) -> Iterator[Metric]:
+        told = dict(self._metrics()) | {
+            "records_sent": self.outlet.sent,
+            "records_waiting": self.outlet.behind,
+            "sends_failed": float(self.outlet.failed is not None),
+        }
+        for name, value in told.items():
+            yield GaugeMetricFamily(f"qt_{self.name}_{name}", name.replace("_", " "), value=value)
 
 
 def run_loop(name: str, settings: Settings, work: Callable[[Loop], Awaitable[None]]) -> None:
-    """Runs `work` until it is told to stop. `work` is cancelled then, and has about 3 s to finish."""
+    """Runs `work` until it is told to stop. `work` is cancelled then, and has a few seconds to finish."""
+    secrets = (settings.api_key.get_secret_value(), settings.api_secret.get_secret_value())
+    logs.configure(name, settings.log_level, secrets)
+    logging.getLogger("binance").setLevel(logging.CRITICAL)  # our supervisor reports what ends a socket, once
     uvloop.run(_run(name, settings, work))
 
 
 async def _run(name: str, settings: Settings, work: Callable[[Loop], Awaitable[None]]) -> None:
     outlet = Outlet(settings.bootstrap, name)
     loop = Loop(name, settings, outlet)
-    stop = asyncio.Event()
+    pulse = Pulse("the event loop")
+    vitals = Vitals(name, f"{name}-{settings.worker_index}", loop.counts, loop.problems)
+    stop, beating = asyncio.Event(), asyncio.Event()
+    beating.set()
+    events = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    pump = asyncio.create_task(outlet.pump())
-    beats = asyncio.create_task(_beat(loop))
+        events.add_signal_handler(number, stop.set)
+    events.add_signal_handler(signal.SIGUSR1, beating.clear)
+
+    async def beat() -> None:
+        while True:
+            pulse.beat()
+            await asyncio.sleep(BEAT_S)
+
+    async def heartbeats() -> None:
+        while True:
+            await asyncio.sleep(settings.heartbeat_s)
+            if beating.is_set() and outlet.stuck_s < STUCK_S:
+                outlet.send([vitals.heartbeat()])
+
+    probe = Probe(settings.probe_port, pulse.problems, loop.problems, settings.host)
+    probe.start()
+    REGISTRY.register(loop)
     working = asyncio.ensure_future(work(loop))
+    beside = [asyncio.create_task(coroutine) for coroutine in (outlet.pump(), beat(), heartbeats())]
     stopping = asyncio.create_task(stop.wait())
-    tasks = (pump, beats, working, stopping)
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        beats.cancel()
+        await asyncio.wait([working, stopping, *beside], return_when=asyncio.FIRST_COMPLETED)
+        beating.clear()
         if not working.done():
             working.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await working
-        for task in done:
-            if not task.cancelled():
-                task.result()
+            await asyncio.wait([working], timeout=FINISH_S)
+        for ended in (working, *beside):
+            if ended.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    ended.result()
+        if not working.done():
+            log.warning("not finished in time, ending anyway")
     finally:
+        tasks: list[asyncio.Future[Any]] = [working, stopping, *beside]
         for task in tasks:
             task.cancel()
-
-
-async def _beat(loop: Loop) -> None:
-    while True:
-        await asyncio.sleep(loop.settings.heartbeat_s)
-        if loop.outlet.stuck_s < 2:
-            loop.outlet.send([loop.heartbeat()])
+        REGISTRY.unregister(loop)
+        probe.stop()

@@ -8,12 +8,13 @@ order; when the log is away, reading stops. A restart reads the log's own tail a
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
+from infra import logs
 from infra.errors import UserError
 from infra.settings import Settings
 from infra.venue.binance.client import BinanceUsdm
@@ -29,7 +30,7 @@ from streams.market_tail import Tail, read_tail
 from streams.outlet import Outlet
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
+log = logs.get(__name__)
 
 INTERVAL, INTERVAL_MS = "5m", 300_000
 HISTORY = 1_000
@@ -44,19 +45,24 @@ FLUSH_S = 2.0
 class Gateway:
     """`run()` until cancelled, then `finish()`."""
 
-    def __init__(self, settings: Settings, venue: BinanceUsdm, outlet: Outlet) -> None:
+    def __init__(self, settings: Settings, venue: BinanceUsdm, outlet: Outlet, processed: Counter[str]) -> None:
         self.holes = 0
         self.repairs = 0
         self.ready = False
         self._settings = settings
         self._venue = venue
         self._outlet = outlet
+        self._processed = processed
         self._source = source_of(settings)
         self._instruments = tuple(instrument_of(symbol) for symbol in settings.symbol_list)
         self._marks = Marks(self._source, self._instruments)
         self._cutter: Cutter | None = None
         self.stream: Socket = market_stream(settings, venue.rest, settings.symbol_list)
         self._quotes = quote_stream(settings, venue.rest, settings.symbol_list)
+
+    @property
+    def begun(self) -> bool:
+        return self._cutter is not None
 
     @property
     def cutter(self) -> Cutter:
@@ -77,7 +83,7 @@ class Gateway:
         if self._cutter is not None:
             self._outlet.send([*self.cutter.second(self._age_ms()), *self._marks.records(self.cutter.watermark)])
         if left := await self._outlet.flush(FLUSH_S):
-            log.warning("records not acknowledged", extra={"records": left})
+            log.warning("records not acknowledged", records=left)
 
     # -- the stream
 
@@ -107,6 +113,7 @@ class Gateway:
                 send(cutter.passed(message.at))
                 self._mark(message)
         send(cutter.due(now_ms))
+        self._processed["stream"] += len(messages)
 
     async def _read_quotes(self) -> None:
         """Only the newest quote of an instrument counts: it is taken into the next marks record."""
@@ -267,7 +274,7 @@ async def patiently(what: str, attempt: Callable[[], Awaitable[T]]) -> T:
         try:
             return await attempt()
         except VenueError as e:
-            log.warning("the exchange does not answer", extra={"at": what, "why": str(e)})
+            log.warning("the exchange does not answer", at=what, why=str(e))
         await asyncio.sleep(wait_s)
         wait_s = min(wait_s * 2, 5.0)
 
@@ -276,35 +283,32 @@ def source_of(settings: Settings) -> Source:
     return Source(settings.market.partition(":")[0])
 
 
-def metrics(gateway: Gateway, outlet: Outlet) -> Mapping[str, float]:
-    cutter = gateway._cutter
+def metrics(gateway: Gateway) -> Mapping[str, float]:
+    cutter = gateway.cutter if gateway.begun else None
     return {
-        "market_trades_total": cutter.trades if cutter else 0,
-        "market_trades_backfilled_total": cutter.backfilled if cutter else 0,
-        "market_trades_duplicate_total": cutter.duplicates if cutter else 0,
-        "market_trades_late_total": cutter.late if cutter else 0,
-        "market_holes_total": gateway.holes,
-        "market_repairs_total": gateway.repairs,
-        "market_socket_rebuilds_total": gateway.stream.rebuilds,
-        "market_feed_age_seconds": gateway.stream.silent_s,
-        "market_time_ms": cutter.watermark if cutter else 0,
-        "market_records_sent_total": outlet.sent,
-        "market_records_waiting": outlet.behind,
-        "market_sends_failed_total": 1 if outlet.failed else 0,
+        "trades": cutter.trades if cutter else 0,
+        "trades_backfilled": cutter.backfilled if cutter else 0,
+        "trades_duplicate": cutter.duplicates if cutter else 0,
+        "trades_late": cutter.late if cutter else 0,
+        "time_ms": cutter.watermark if cutter else 0,
+        "holes": gateway.holes,
+        "repairs": gateway.repairs,
+        "socket_rebuilds": gateway.stream.rebuilds,
+        "socket_unreadable": gateway.stream.unreadable,
+        "feed_age_seconds": gateway.stream.silent_s,
     }
 
 
 def main(settings: Settings) -> None:
-    run_loop("market", settings, _work)
+    run_loop("market", settings, work)
 
 
-async def _work(loop: Loop) -> None:
+async def work(loop: Loop) -> None:
     async with BinanceUsdm(loop.settings) as venue:
-        gateway = Gateway(loop.settings, venue, loop.outlet)
+        gateway = Gateway(loop.settings, venue, loop.outlet, loop.counts.processed)
         loop.tell(
-            ready=lambda: gateway.ready and loop.outlet.stuck_s < 5,
-            processed=lambda: gateway._cutter.trades if gateway._cutter else 0,
-            metrics=lambda: metrics(gateway, loop.outlet),
+            problems=lambda: () if gateway.ready else ("the feed is not repaired yet",),
+            metrics=lambda: metrics(gateway),
         )
         try:
             await gateway.run()

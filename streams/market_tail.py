@@ -6,30 +6,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import msgspec
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from infra.errors import UserError
 from schemas import hot, topics
 from schemas.ids import partition_of
+from streams.envelope import decode
 
 Event = hot.TradeFrame | hot.Tick | hot.CandleHistory
 
 WINDOWS = (500, 5_000, 50_000, 500_000)
 """Records read back from the end of a partition, until every instrument has been found."""
 PATIENCE_S = 30.0
-
-
-class _Peek(msgspec.Struct):
-    type: str
-
-
-_peek = msgspec.json.Decoder(_Peek)
-_decoders: dict[str, msgspec.json.Decoder[Event]] = {
-    "market.trade-frame": msgspec.json.Decoder(hot.TradeFrame),
-    "market.tick": msgspec.json.Decoder(hot.Tick),
-    "market.candle-history": msgspec.json.Decoder(hot.CandleHistory),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +86,7 @@ def _newest_first(consumer: Consumer, spans: dict[int, tuple[int, int]]) -> list
             partition, value = message.partition() or 0, message.value()
             if left[partition] and value is not None:
                 left[partition] -= 1
-                found.append((partition, _decoders[_peek.decode(value).type].decode(value)))
+                found.append((partition, decode(topic, value)))
         if time.monotonic() > deadline:
             behind = ", ".join(str(p) for p, n in left.items() if n)
             raise UserError(

@@ -8,30 +8,23 @@ ends, so that its successor repairs it from the log's tail.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections import deque
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Any
 
-import msgspec
 from confluent_kafka import KafkaError, Message, Producer
 
-from schemas import topics
-from schemas.events import Event
-from schemas.ids import partition_of
+from infra import logs
+from streams.envelope import Outgoing, seal
 
-log = logging.getLogger(__name__)
+log = logs.get(__name__)
 
 QUEUE_RECORDS = 50_000
 QUEUE_KB = 65_536
 WAITING = 1_000
 POLL_S = 0.01
-_encoder = msgspec.json.Encoder()
-
-Record = tuple[str, int, bytes | None, bytes, list[tuple[str, bytes]]]
 
 
 class Undeliverable(Exception):
@@ -46,7 +39,7 @@ class Outlet:
         self.acknowledged = 0
         self.failed: str | None = None
         self._name = producer
-        self._waiting: deque[Record] = deque()
+        self._waiting: deque[Outgoing] = deque()
         self._answered = time.monotonic()
         self._room = asyncio.Event()
         self._room.set()
@@ -81,14 +74,14 @@ class Outlet:
         """How long records have waited without any acknowledgement; 0 when nothing waits."""
         return time.monotonic() - self._answered if self.behind else 0.0
 
-    def send(self, events: Iterable[Any], trace_id: str | None = None, causation_id: str | None = None) -> None:
+    def send(self, events: Iterable[Any]) -> None:
         """Events (pydantic or hot structs) in this order; partition and key by the registry."""
         for event in events:
-            topic, key, partition = _route(event)
             if not self.behind:
                 self._answered = time.monotonic()
-            self._waiting.append((topic.name, partition, key, encode(event), _headers(event, self._name, trace_id, causation_id)))
-        self._produce()
+            self._waiting.append(seal(event, self._name))
+        if self._waiting:
+            self._produce()
 
     def poll(self) -> None:
         """Serves acknowledgements. Raises Undeliverable when a record is lost for good."""
@@ -116,9 +109,9 @@ class Outlet:
 
     def _produce(self) -> None:
         while self._waiting:
-            topic, partition, key, value, headers = self._waiting[0]
+            record = self._waiting[0]
             try:
-                self._producer.produce(topic, value, key, partition, headers=list(headers))
+                self._producer.produce(record.topic, record.value, record.key, record.partition, headers=list(record.headers))
             except BufferError:
                 if len(self._waiting) > WAITING:
                     self._room.clear()
@@ -133,47 +126,8 @@ class Outlet:
             self.acknowledged += 1
         elif self.failed is None:
             self.failed = f"{message.topic()}/{message.partition()}: {error.str()}"
-            log.error("record not delivered", extra={"why": self.failed})
+            log.error("record not delivered", why=self.failed)
 
     def _error(self, error: KafkaError) -> None:
         if error.fatal():
             self.failed = self.failed or error.str()
-
-
-def encode(event: Any) -> bytes:
-    return event.encode() if isinstance(event, Event) else _encoder.encode(event)
-
-
-def _route(event: Any) -> tuple[topics.Topic, bytes | None, int]:
-    if isinstance(event, Event):
-        return topics.route(event)
-    instrument = getattr(event, "instrument", None)
-    if instrument is None:
-        return topics.BY_TYPE[event.type], None, event.partition
-    return topics.BY_TYPE[event.type], instrument.encode(), partition_of(instrument)
-
-
-def _headers(event: Any, producer: str, trace_id: str | None, causation_id: str | None) -> list[tuple[str, bytes]]:
-    trace = trace_id or event.event_id
-    headers = [
-        ("event_id", event.event_id.encode()),
-        ("schema", _schema(event.type)),
-        ("trace_id", trace.encode()),
-        ("producer", producer.encode()),
-        ("traceparent", _traceparent(trace, event.event_id)),
-    ]
-    if causation_id:
-        headers.append(("causation_id", causation_id.encode()))
-    return headers
-
-
-@lru_cache(maxsize=256)
-def _schema(type_: str) -> bytes:
-    [version] = {event.VERSION for event in topics.BY_TYPE[type_].events if event.type_name() == type_}
-    return f"{type_}.v{version}".encode()
-
-
-def _traceparent(trace_id: str, span: str) -> bytes:
-    """W3C trace context: 16 bytes of trace, 8 of span, sampled."""
-    trace = hashlib.blake2b(trace_id.encode(), digest_size=16).hexdigest()
-    return f"00-{trace}-{hashlib.blake2b(span.encode(), digest_size=8).hexdigest()}-01".encode()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -23,12 +22,13 @@ from binance.ws.reconnecting_websocket import ReconnectingWebsocket
 from binance.ws.streams import BinanceSocketManager
 from websockets.exceptions import WebSocketException
 
+from infra import logs
 from infra.settings import Settings
 from infra.venue.binance import wire
 from infra.venue.binance.client import BinanceUsdm, RestClient
 from infra.venue.port import Batch, VenueError
 
-log = logging.getLogger(__name__)
+log = logs.get(__name__)
 
 QUEUE = 100_000
 """The library's own queue: never the one that fills."""
@@ -135,7 +135,7 @@ class Socket:
                 await self._live()
             except _FAILURES as e:
                 why = f"{type(e).__name__} {e}".strip()
-                log.warning("socket broken", extra={"socket": self.name, "epoch": self.epoch, "why": why})
+                log.warning("socket broken", socket=self.name, epoch=self.epoch, why=why)
             self._connected = False
             wait = BACK_OFF_S[0] if time.monotonic() - began > 10 else min(wait * 2, BACK_OFF_S[1])
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))
@@ -206,7 +206,7 @@ class Socket:
                 parsed = self._parse(message)
             except (KeyError, ValueError, TypeError, ArithmeticError) as e:
                 self.unreadable += 1
-                log.error("message that cannot be read", extra={"socket": self.name, "why": repr(e), "payload": str(message)[:500]})
+                log.error("message that cannot be read", socket=self.name, why=repr(e), payload=str(message)[:500])
                 continue
             if parsed is not None:
                 messages.append(parsed)
