@@ -134,9 +134,10 @@ class Runner:
         if value is not None:
             try:
                 event = decode(topic, value)
-                changes, events = self._decide(era, share, event, topic, partition, offset)
+                cause = cause_of(event.event_id, topic, partition, offset, message.headers)
+                changes, events = self._decide(era, share, event, topic, partition, offset, cause.trace_id)
                 if events:
-                    await self._send_all(era, events, cause_of(event.event_id, topic, partition, offset, message.headers))
+                    await self._send_all(era, events, cause)
             except (Undecodable, Oversized) as e:
                 changes = []
                 await self._bury(message, e)
@@ -164,13 +165,13 @@ class Runner:
             self._catch_up(era, share)
 
     def _decide(
-        self, era: Era, share: Share, event: Any, topic: str, partition: int, offset: int
+        self, era: Era, share: Share, event: Any, topic: str, partition: int, offset: int, trace_id: str
     ) -> tuple[list[tuple[Share, str, Any]], list[Any]]:
         """What the stage's step says, for each key that has not seen this record yet. Changes nothing."""
         stage = self.stage
         wide = self._widths[topic] == self._wide
         version, policy = self.policy()
-        context = Context(topic, partition, offset, policy, version, self._account, MappingProxyType(era.states))
+        context = Context(topic, partition, offset, policy, version, self._account, MappingProxyType(era.states), trace_id)
         changes: list[tuple[Share, str, Any]] = []
         events: list[Any] = []
         for key in stage.keys(event, share.known if wide else sorted(era.states)):
@@ -180,7 +181,7 @@ class Runner:
             before = target.state(key)
             if before is None and key in era.states:
                 raise RuntimeError(f"key {key} lives in another partition than {target.partition}")
-            state, out = stage.step(before, event, context)
+            state, out = stage.step(before, event, context._replace(key=key))
             changes.append((target, key, state))
             events.extend(out)
         return changes, events
