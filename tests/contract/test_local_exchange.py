@@ -525,3 +525,23 @@ async def test_events_have_the_documented_shapes(tmp_path: Path, shared_data: Pa
     ):
         problems += lacking(json.loads((folder / f"{file}.json").read_text()), heard[event], file)
     assert problems == []
+
+
+async def test_a_shock_moves_the_price_for_good(tmp_path: Path) -> None:
+    async with stage(walk("BTCUSDT", [P] * 9), tmp_path) as here, connected(here) as client:
+        await here.go_to(2)
+        assert await here.ask("POST", "price-shock", {"symbol": "BTCUSDT", "pct": -1}) == {
+            "symbol": "BTCUSDT",
+            "shift_ticks": -9_600,
+        }
+        await here.go_to(5)
+        assert (await client.futures_mark_price(symbol="BTCUSDT"))["markPrice"] == "95040.00000000"
+        (quote,) = [await client.futures_orderbook_ticker(symbol="BTCUSDT")]
+        assert (quote["bidPrice"], quote["askPrice"]) == ("95040.00", "95040.10")
+        for body in (
+            {"symbol": "NOPE", "pct": 1},
+            {"symbol": "BTCUSDT", "pct": 80},
+            {"symbol": "BTCUSDT"},
+            {"symbol": "BTCUSDT", "pct": "x"},
+        ):
+            assert "why" in await here.ask("POST", "price-shock", body)

@@ -59,7 +59,11 @@ others = st.one_of(
     st.integers(1, 20).map(lambda n: SetLeverage("BTCUSDT", n)),
 )
 moves = st.tuples(st.integers(-400, 400), st.integers(1, 50), st.booleans())
-steps = st.lists(st.one_of(market_orders, limit_orders, closing_stops, quantity_stops, others, moves, moves), max_size=60)
+steps = st.lists(
+    st.one_of(market_orders, limit_orders, closing_stops, quantity_stops, market_orders, others, moves, moves),
+    min_size=12,
+    max_size=60,
+)
 
 
 def play(script: list[Command | tuple[int, int, bool]]) -> tuple[Engine, list[Happening]]:

@@ -29,12 +29,6 @@ def open_venue(directory: Path) -> tuple[Venue, Keeper]:
     return venue, keeper
 
 
-def save(venue: Venue, keeper: Keeper) -> None:
-    next_ids = {name: tape.next_id for name, tape in venue.tapes.items()}
-    keeper.save(venue.market_t, next_ids, {name: c.current for name, c in venue.candles.items()})
-    keeper.tell_time(venue.market_t)
-
-
 def trade(venue: Venue) -> None:
     venue.execute(SetLeverage("BTCUSDT", 7))
     venue.execute(PlaceOrder("BTCUSDT", "BUY", "MARKET", D("0.020"), client_id="e-1"))
@@ -59,7 +53,7 @@ def test_a_restart_knows_the_account_the_books_and_the_candles(tmp_path: Path) -
     venue.step(START_T + 150_000)
     trade(venue)
     venue.step(START_T + 200_000)
-    save(venue, keeper)
+    venue.keep()
     known = account(venue), [c.row() for c in venue.candles["BTCUSDT"].range("1m", None, None, 100)], venue.tapes["BTCUSDT"].next_id
     keeper.close()
     venue.journal.close()
@@ -76,7 +70,7 @@ def test_a_restart_knows_the_account_the_books_and_the_candles(tmp_path: Path) -
 
 def test_a_kill_loses_nothing_that_was_told(tmp_path: Path) -> None:
     venue, keeper = open_venue(tmp_path)
-    save(venue, keeper)  # the last whole saving: at the very start
+    venue.keep()  # the last whole saving: at the very start
     venue.step(START_T + 150_000)
     trade(venue)
     venue.step(START_T + 250_500)
@@ -109,7 +103,7 @@ def test_a_torn_last_line_is_cut_off(tmp_path: Path) -> None:
 
 def test_another_market_and_another_exchange_are_refused(tmp_path: Path) -> None:
     venue, keeper = open_venue(tmp_path)
-    save(venue, keeper)
+    venue.keep()
     with pytest.raises(UserError, match="another exchange is using it"):
         Keeper(tmp_path, IDENTITY)
     keeper.close()

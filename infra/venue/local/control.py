@@ -1,13 +1,15 @@
 """The control port, loopback only: pause and resume the market, read the exchange's own log and audit, plan faults.
 
 GET /control/state · GET /control/log[?after=SEQ] · GET /control/audit
-POST /control/pause · /control/resume · /control/faults · /control/shutdown      DELETE /control/faults
+POST /control/pause · /control/resume · /control/faults · /control/price-shock · /control/shutdown
+DELETE /control/faults
 """
 
 from __future__ import annotations
 
 import json
 import time
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -32,6 +34,7 @@ class Control:
         router.add_post("/control/resume", self.resume)
         router.add_post("/control/faults", self.plan_fault)
         router.add_delete("/control/faults", self.forget_faults)
+        router.add_post("/control/price-shock", self.shock)
         router.add_post("/control/shutdown", self.shutdown)
 
     async def state(self, request: web.Request) -> web.Response:
@@ -68,6 +71,20 @@ class Control:
     async def forget_faults(self, request: web.Request) -> web.Response:
         self.exchange.faults.planned.clear()
         return _json({})
+
+    async def shock(self, request: web.Request) -> web.Response:
+        """{"symbol": "BTCUSDT", "pct": -2.5}: prices are that much lower from the next event on. No recording says so any more."""
+        what = "the price cannot be moved"
+        try:
+            body = json.loads(await request.text())
+            name, part = str(body["symbol"]), Decimal(str(body["pct"])) / 100
+        except (ValueError, TypeError, KeyError, ArithmeticError):
+            return _refused(UserError(what, "the body does not say which and how far", 'send {"symbol": "BTCUSDT", "pct": -2.5}'))
+        if name not in self.exchange.venue.symbols:
+            return _refused(UserError(what, f"{name} is not traded here", "see /control/state for what is"))
+        if not (part.is_finite() and -Decimal("0.5") <= part <= Decimal("0.5")):
+            return _refused(UserError(what, f"{part:%} is too far", "stay within 50 percent"))
+        return _json({"symbol": name, "shift_ticks": self.exchange.shock(name, part)})
 
     async def shutdown(self, request: web.Request) -> web.Response:
         self.exchange.stopping.set()

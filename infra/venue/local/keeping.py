@@ -34,6 +34,7 @@ class Kept:
     next_ids: dict[str, int]
     current: dict[str, Candle]
     minutes: dict[str, list[Candle]]
+    shift: dict[str, int]
 
 
 class Keeper:
@@ -97,7 +98,7 @@ class Keeper:
         market_t = int(state["market_t"])
         minutes = self._minutes(market_t)
         current = {name: Candle.from_row(row) for name, row in state["current"].items()}
-        return Kept(market_t, state["next_ids"], current, minutes)
+        return Kept(market_t, state["next_ids"], current, minutes, state.get("shift", {}))
 
     def _minutes(self, until_t: int) -> dict[str, list[Candle]]:
         """Closed minutes up to the kept time; what was appended after it is cut off."""
@@ -119,10 +120,17 @@ class Keeper:
     def minute(self, name: str, candle: Candle) -> None:
         self._candles.write(json.dumps([name, candle.row()]) + "\n")
 
-    def save(self, market_t: int, next_ids: dict[str, int], current: dict[str, Candle]) -> None:
+    def save(self, market_t: int, next_ids: dict[str, int], current: dict[str, Candle], shift: dict[str, int]) -> None:
         self._candles.flush()
         rows = {name: candle.row() for name, candle in current.items()}
-        state = {"version": VERSION, "market": self.identity, "market_t": market_t, "next_ids": next_ids, "current": rows}
+        state = {
+            "version": VERSION,
+            "market": self.identity,
+            "market_t": market_t,
+            "next_ids": next_ids,
+            "current": rows,
+            "shift": shift,
+        }
         path = self.directory / "market.json"
         draft = path.with_suffix(".draft")
         draft.write_text(json.dumps(state), encoding="utf-8")

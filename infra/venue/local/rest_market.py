@@ -8,7 +8,7 @@ from typing import Any
 from infra.venue.local import wire_market
 from infra.venue.local.klines import INTERVALS
 from infra.venue.local.params import Params
-from infra.venue.local.refusals import missing, refuse
+from infra.venue.local.refusals import refuse
 from infra.venue.local.tape import Tape
 from infra.venue.local.venue import Venue
 
@@ -113,7 +113,3 @@ def funding_info(venue: Venue, params: Params) -> Any:
 def funding_rate(venue: Venue, params: Params) -> Any:
     """No funding has been charged here yet: an empty past."""
     return []
-
-
-def open_interest(venue: Venue, params: Params) -> Any:
-    raise missing("symbol") if params.maybe("symbol") is None else refuse(-4084)

@@ -70,10 +70,7 @@ class Exchange:
         self.save()
 
     def save(self) -> None:
-        venue = self.venue
-        next_ids = {name: tape.next_id for name, tape in venue.tapes.items()}
-        self.keeper.save(venue.market_t, next_ids, {name: c.current for name, c in venue.candles.items()})
-        self.keeper.tell_time(venue.market_t)
+        self.venue.keep()
         self._saved_s = time.monotonic()
 
     def pause(self) -> None:
@@ -84,6 +81,13 @@ class Exchange:
         self.keeper.tell_time(self.venue.market_t)
         self.venue.flush(time.monotonic() + 1)
         self._note("pause")
+
+    def shock(self, name: str, part: Decimal) -> int:
+        """Saved at once: a restart must not replay the market without it."""
+        ticks = self.venue.shock(name, part)
+        self.save()
+        self._note(f"shock {name} {part:+f}")
+        return ticks
 
     def resume(self) -> None:
         self.clock.resume(time.monotonic())

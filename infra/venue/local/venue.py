@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -64,6 +65,7 @@ class Venue:
         self.updates = 0  # quotes so far: the book's update id
         self.events = 0
         self.ended = False
+        self.shift = dict.fromkeys(self.symbols, 0)  # ticks by which shocks have moved each price, for good
         self._quiet = False
         self._stale: dict[str, None] = {}  # symbols whose quote has moved since it was told
         self._told: dict[str, float] = {}  # stream kind and symbol -> wall seconds
@@ -89,6 +91,7 @@ class Venue:
     def _take_up(self, kept: Kept) -> None:
         """Stand where the market stood; quotes and marks follow with the first events."""
         self.market_t = kept.market_t
+        self.shift |= kept.shift
         self.next_minute = kept.market_t - kept.market_t % MINUTE_MS + MINUTE_MS
         for name, candles in self.candles.items():
             candles.seed(minute for minute in kept.minutes.get(name, []) if minute.open_t >= candles.current.open_t)
@@ -99,6 +102,14 @@ class Venue:
             self.engine.observe(Quote(name, 0, max(1, last - 1), 1, last, 1))
             self.marks[name] = self._first_mark(name, last)
             self.engine.observe(self.marks[name])
+
+    def keep(self) -> None:
+        """Put down where the market stands."""
+        if self.keeper is not None:
+            next_ids = {name: tape.next_id for name, tape in self.tapes.items()}
+            current = {name: candles.current for name, candles in self.candles.items()}
+            self.keeper.save(self.market_t, next_ids, current, self.shift)
+            self.keeper.tell_time(self.market_t)
 
     def catch_up(self, t: int) -> None:
         """Let the market pass up to `t` without anybody's orders: the log shows that what it did to them is known."""
@@ -132,6 +143,20 @@ class Venue:
         self.market_t = max(self.market_t, until_t)
         return False
 
+    def shock(self, name: str, part: Decimal) -> int:
+        """Move a symbol's price by this part of it, from the next event on, for good; gives the whole shift in ticks."""
+        self.shift[name] += int(self.engine.floor.books[name].last * part)
+        return self.shift[name]
+
+    def _shifted(self, event: MarketEvent, ticks: int) -> MarketEvent:
+        if isinstance(event, Trade):
+            return replace(event, price=max(1, event.price + ticks))
+        if isinstance(event, Quote):
+            bid = max(1, event.bid + ticks)
+            return replace(event, bid=bid, ask=bid + event.ask - event.bid)
+        moved = ticks * self.symbols[event.symbol].tick
+        return replace(event, mark=max(event.mark + moved, self.symbols[event.symbol].tick), index=event.index + moved)
+
     def _peek(self) -> MarketEvent | None:
         if self._pending is None and not self.ended:
             self._pending = next(self._feed, None)
@@ -148,6 +173,8 @@ class Venue:
     def _apply(self, event: MarketEvent) -> None:
         name = event.symbol
         self.events += 1
+        if self.shift[name]:
+            event = self._shifted(event, self.shift[name])
         if isinstance(event, Trade):
             trade_id = self.tapes[name].add(event)
             self.candles[name].add(event, trade_id)
@@ -237,6 +264,7 @@ class Venue:
             "market_t": self.market_t,
             "ended": self.ended,
             "events": self.events,
+            "shift_ticks": {name: ticks for name, ticks in self.shift.items() if ticks},
             "trades": sum(len(tape) for tape in self.tapes.values()),
             "last_trade_ids": {name: tape.next_id - 1 for name, tape in self.tapes.items()},
             "history_is_generated": self.source.history_is_generated,
