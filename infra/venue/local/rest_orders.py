@@ -1,11 +1,10 @@
-"""Orders, conditional orders, account and settings over REST: parse, one command, answer from the engine's state."""
+"""Orders of both books over REST: parse, one command, answer from the engine's state."""
 
 from __future__ import annotations
 
-import time
-from typing import Any, Literal, cast
+from typing import Any, cast
 
-from infra.venue.local import commands, wire_account, wire_market, wire_orders
+from infra.venue.local import commands, wire_orders
 from infra.venue.local.happenings import AlgoChanged, OrderChanged
 from infra.venue.local.orders import Algo, AlgoType, Order, OrderType, Side, TimeInForce, WorkingType
 from infra.venue.local.params import Params
@@ -104,7 +103,7 @@ def cancel_all_orders(venue: Venue, params: Params) -> Any:
     return CANCELLED_ALL
 
 
-def _symbol(venue: Venue, params: Params) -> str | None:
+def symbol_if_any(venue: Venue, params: Params) -> str | None:
     name = params.maybe("symbol")
     if name is not None and name not in venue.symbols:
         raise refuse(-1121)
@@ -112,13 +111,13 @@ def _symbol(venue: Venue, params: Params) -> str | None:
 
 
 def open_orders(venue: Venue, params: Params) -> Any:
-    found = venue.engine.floor.open_orders(_symbol(venue, params))
+    found = venue.engine.floor.open_orders(symbol_if_any(venue, params))
     return [wire_orders.order_query(venue.symbols[order.symbol], order) for order in found]
 
 
 def all_orders(venue: Venue, params: Params) -> Any:
     """By id from `orderId` on, else by time; without either the newest."""
-    name, from_id = _symbol(venue, params), params.integer("orderId")
+    name, from_id = symbol_if_any(venue, params), params.integer("orderId")
     start_t, end_t = params.integer("startTime"), params.integer("endTime")
     limit = params.limit(500, 1000)
     found = [
@@ -195,13 +194,13 @@ def cancel_all_algos(venue: Venue, params: Params) -> Any:
 
 def open_algos(venue: Venue, params: Params) -> Any:
     wanted = params.integer("algoId")
-    found = venue.engine.floor.live_algos(_symbol(venue, params))
+    found = venue.engine.floor.live_algos(symbol_if_any(venue, params))
     return [wire_orders.algo_query(venue.symbols[a.symbol], a) for a in found if wanted is None or a.id == wanted]
 
 
 def all_algos(venue: Venue, params: Params) -> Any:
     params.text("symbol")
-    name, from_id = _symbol(venue, params), params.integer("algoId")
+    name, from_id = symbol_if_any(venue, params), params.integer("algoId")
     start_t, end_t = params.integer("startTime"), params.integer("endTime")
     limit = params.limit(500, 1000)
     found = [
@@ -214,140 +213,3 @@ def all_algos(venue: Venue, params: Params) -> Any:
     ]
     found = found[-limit:] if from_id is None and start_t is None else found[:limit]
     return [wire_orders.algo_query(venue.symbols[algo.symbol], algo) for algo in found]
-
-
-# --- account ------------------------------------------------------------------------------------------------------------------
-
-
-def account_v2(venue: Venue, params: Params) -> Any:
-    return wire_account.account(venue.engine.floor, 2)
-
-
-def account_v3(venue: Venue, params: Params) -> Any:
-    return wire_account.account(venue.engine.floor, 3)
-
-
-def balance(venue: Venue, params: Params) -> Any:
-    return wire_account.balance(venue.engine.floor)
-
-
-def position_risk_v2(venue: Venue, params: Params) -> Any:
-    floor, name = venue.engine.floor, _symbol(venue, params)
-    held = floor.account.positions.values()
-    return [wire_account.position_risk(floor, p, 2) for p in held if name is None or p.symbol.name == name]
-
-
-def position_risk_v3(venue: Venue, params: Params) -> Any:
-    """Only symbols with a position or resting orders."""
-    floor, name = venue.engine.floor, _symbol(venue, params)
-    held = [p for p in floor.account.positions.values() if name is None or p.symbol.name == name]
-    return [wire_account.position_risk(floor, p, 3) for p in held if p.steps or floor.resting[p.symbol.name]]
-
-
-def user_trades(venue: Venue, params: Params) -> Any:
-    """From an id on, else by time; without either the newest. `orderId` keeps those of one order."""
-    params.text("symbol")
-    name = cast(str, _symbol(venue, params))
-    from_id, order_id = params.integer("fromId"), params.integer("orderId")
-    start_t, end_t = params.integer("startTime"), params.integer("endTime")
-    limit = params.limit(500, 1000)
-    found = [
-        fill
-        for fill in venue.engine.floor.fills[name]
-        if (order_id is None or fill.order_id == order_id)
-        and (from_id is None or fill.id >= from_id)
-        and (start_t is None or fill.t >= start_t)
-        and (end_t is None or fill.t <= end_t)
-    ]
-    found = found[-limit:] if from_id is None and start_t is None else found[:limit]
-    return [wire_orders.user_trade(venue.symbols[name], fill) for fill in found]
-
-
-def symbol_config(venue: Venue, params: Params) -> Any:
-    name = _symbol(venue, params)
-    held = venue.engine.floor.account.positions.values()
-    return [wire_account.symbol_config(p) for p in held if name is None or p.symbol.name == name]
-
-
-def account_config(venue: Venue, params: Params) -> Any:
-    rights = {"feeTier": 0, "canTrade": True, "canDeposit": True, "canWithdraw": True, "dualSidePosition": False}
-    return {**rights, "updateTime": 0, "multiAssetsMargin": False, "tradeGroupId": -1}
-
-
-def commission_rate(venue: Venue, params: Params) -> Any:
-    params.text("symbol")
-    _symbol(venue, params)
-    return wire_account.commission_rate(params.text("symbol"))
-
-
-def leverage_bracket(venue: Venue, params: Params) -> Any:
-    name = _symbol(venue, params)
-    return [wire_market.leverage_brackets(s) for s in venue.symbols.values() if name is None or s.name == name]
-
-
-def set_leverage(venue: Venue, params: Params) -> Any:
-    symbol, leverage = params.text("symbol"), params.integer("leverage")
-    if leverage is None:
-        raise missing("leverage")
-    venue.execute(commands.SetLeverage(symbol, leverage))
-    return wire_account.leverage_answer(venue.engine.floor.position(symbol))
-
-
-def set_margin_type(venue: Venue, params: Params) -> Any:
-    kind = params.choice("marginType", ("CROSSED", "ISOLATED"), -1102)
-    venue.execute(commands.SetMarginType(params.text("symbol"), cast(Literal["CROSSED", "ISOLATED"], kind)))
-    return {"code": 200, "msg": "success"}
-
-
-def position_mode(venue: Venue, params: Params) -> Any:
-    return {"dualSidePosition": False}
-
-
-def set_position_mode(venue: Venue, params: Params) -> Any:
-    """One-way is all there is so far."""
-    if params.maybe("dualSidePosition") is None:
-        raise missing("dualSidePosition")
-    raise refuse(-4084 if params.flag("dualSidePosition") else -4059)
-
-
-def multi_assets_mode(venue: Venue, params: Params) -> Any:
-    return {"multiAssetsMargin": False}
-
-
-def no_rows(venue: Venue, params: Params) -> Any:
-    return []
-
-
-def income(venue: Venue, params: Params) -> Any:
-    """Realised profit and commission of every fill; funding is not charged here yet."""
-    name, kind = _symbol(venue, params), params.maybe("incomeType")
-    start_t, end_t = params.integer("startTime"), params.integer("endTime")
-    limit = params.limit(100, 1000)
-    fills = [f for fills in venue.engine.floor.fills.values() for f in fills if name is None or f.symbol == name]
-    rows = [row for fill in sorted(fills, key=lambda f: (f.t, f.order_id, f.id)) for row in wire_orders.income_rows(fill)]
-    found = [
-        row
-        for row in rows
-        if (kind is None or row["incomeType"] == kind)
-        and (start_t is None or row["time"] >= start_t)
-        and (end_t is None or row["time"] <= end_t)
-    ]
-    return found[:limit] if start_t is not None else found[-limit:]
-
-
-# --- user stream --------------------------------------------------------------------------------------------------------------
-
-
-def obtain_listen_key(venue: Venue, params: Params) -> Any:
-    return {"listenKey": venue.listen_key.obtain(time.monotonic())}
-
-
-def extend_listen_key(venue: Venue, params: Params) -> Any:
-    if not venue.listen_key.extend(time.monotonic()):
-        raise refuse(-1125)
-    return {"listenKey": venue.listen_key.value}
-
-
-def close_listen_key(venue: Venue, params: Params) -> Any:
-    venue.drop_listen_key()
-    return {}
