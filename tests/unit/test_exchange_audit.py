@@ -110,3 +110,15 @@ def test_a_client_id_used_twice_shows_and_a_child_is_its_parents() -> None:
     found = judge(log, 12.0)
     assert found["orders_by_client_id_max"] == 2
     assert found["doubled_client_ids"] == ["e-1"]
+
+
+def test_what_had_ended_before_a_run_is_not_counted_in_it() -> None:
+    log = Log()
+    log.fill(10.0, "BUY", 5)
+    log.stop(10.5, 1)
+    log.fill(20.0, "SELL", 5)
+    log.fill(30.0, "BUY", 5)
+    log.stop(30.25, 2)
+    found = audit(log.records, 40.0, 4_000_000, since_wall=25.0)
+    assert (found["opened"], found["closed"], found["first_protected_wall"]) == (1, 0, 30.25)
+    assert found["unprotected_worst_s"] == 0.25

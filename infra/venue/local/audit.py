@@ -60,9 +60,10 @@ class _Symbol:
             self.episode.first_protected_wall = wall
 
 
-def audit(records: list[Record], now_wall: float, now_t: int) -> dict[str, Any]:
-    """The log judged at this moment. Times: `*_s` wall seconds, `*_market_s` market seconds, `*_wall` epoch
-    seconds, `*_t` market milliseconds.
+def audit(records: list[Record], now_wall: float, now_t: int, since_wall: float = 0.0) -> dict[str, Any]:
+    """The log judged at this moment. Times: `*_s` wall seconds, `*_market_s` market seconds, `*_wall` epoch seconds, `*_t` market ms.
+
+    With `since_wall`, episodes that had ended before it are left out, and those opened before it do not count as opened.
     """
     symbols: dict[str, _Symbol] = {}
     episodes: list[Episode] = []
@@ -98,7 +99,9 @@ def audit(records: list[Record], now_wall: float, now_t: int) -> dict[str, Any]:
                 seen_orders.add(order["id"])
     for state in symbols.values():
         state.pass_time(now_wall, now_t)
-    first = [e.first_protected_wall for e in episodes if e.first_protected_wall is not None]
+    episodes = [e for e in episodes if e.closed_wall is None or e.closed_wall >= since_wall]
+    opened = [e for e in episodes if e.opened_wall >= since_wall]
+    first = [e.first_protected_wall for e in opened if e.first_protected_wall is not None]
     return {
         "unprotected_worst_s": round(max((e.unprotected_s for e in episodes), default=0.0), 3),
         "unprotected_worst_market_s": round(max((e.unprotected_market_s for e in episodes), default=0.0), 3),
@@ -108,7 +111,7 @@ def audit(records: list[Record], now_wall: float, now_t: int) -> dict[str, Any]:
         "orders_by_client_id_max": max(orders.values(), default=0),
         "doubled_client_ids": sorted(client_id for client_id, count in orders.items() if count > 1),
         "first_protected_wall": min(first, default=None),
-        "opened": len(episodes),
+        "opened": len(opened),
         "closed": sum(e.closed_wall is not None for e in episodes),
         "open": [_open_row(name, state) for name, state in sorted(symbols.items()) if state.episode is not None],
     }

@@ -1,6 +1,6 @@
 """The control port, loopback only: pause and resume the market, read the exchange's own log and audit, plan faults.
 
-GET /control/state · GET /control/log[?after=SEQ] · GET /control/audit
+GET /control/state · GET /control/log[?after=SEQ] · GET /control/audit[?since=EPOCH_SECONDS]
 POST /control/pause · /control/resume · /control/faults · /control/price-shock · /control/shutdown
 DELETE /control/faults
 """
@@ -47,7 +47,11 @@ class Control:
         return _json({"records": self.exchange.journal.records[int(after) :]})
 
     async def audit(self, request: web.Request) -> web.Response:
-        return _json(audit(self.exchange.journal.records, time.time(), self.exchange.venue.market_t))
+        try:
+            since_wall = float(request.query.get("since", "0"))
+        except ValueError:
+            return _refused(UserError("the log cannot be judged", "since is not a number", "give epoch seconds"))
+        return _json(audit(self.exchange.journal.records, time.time(), self.exchange.venue.market_t, since_wall))
 
     async def pause(self, request: web.Request) -> web.Response:
         self.exchange.pause()
