@@ -117,6 +117,7 @@ def test_what_had_ended_before_a_run_is_not_counted_in_it() -> None:
     log.fill(10.0, "BUY", 5)
     log.stop(10.5, 1)
     log.fill(20.0, "SELL", 5)
+    log.stop(20.0, 1, "EXPIRED")
     log.fill(30.0, "BUY", 5)
     log.stop(30.25, 2)
     found = audit(log.records, 40.0, 4_000_000, since_wall=25.0)

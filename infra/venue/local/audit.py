@@ -61,7 +61,7 @@ class _Symbol:
 
 
 def audit(records: list[Record], now_wall: float, now_t: int, since_wall: float = 0.0) -> dict[str, Any]:
-    """The log judged at this moment. Times: `*_s` wall seconds, `*_market_s` market seconds, `*_wall` epoch seconds, `*_t` market ms.
+    """The log judged at this moment. Times: `*_s` wall seconds, `*_market_s` market seconds, `*_wall` epoch, `*_t` market ms.
 
     With `since_wall`, episodes that had ended before it are left out, and those opened before it do not count as opened.
     """
