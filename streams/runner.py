@@ -167,7 +167,7 @@ class Runner:
     def _decide(
         self, era: Era, share: Share, event: Any, topic: str, partition: int, offset: int, trace_id: str
     ) -> tuple[list[tuple[Share, str, Any]], list[Any]]:
-        """What the stage's step says, for each key that has not seen this record yet. Changes nothing."""
+        """What the stage's step says, for each key that has not seen this record yet. Changes no state."""
         stage = self.stage
         wide = self._widths[topic] == self._wide
         version, policy = self.policy()
@@ -176,7 +176,7 @@ class Runner:
         events: list[Any] = []
         for key in stage.keys(event, share.known if wide else sorted(era.states)):
             target = share if wide else era.shares[stage.home(key)]
-            if target.has(key, topic, offset):
+            if target.replayed(key, topic, offset):
                 continue
             before = target.state(key)
             if before is None and key in era.states:

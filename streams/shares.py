@@ -18,6 +18,7 @@ import msgspec
 
 FORMAT = 1
 POSITION = b"__pos"
+MANY = 10_000
 
 
 class Stored(msgspec.Struct, omit_defaults=True):
@@ -73,16 +74,20 @@ class Share:
         held = self.held.get(key)
         return held.state if held else None
 
-    def has(self, key: str, topic: str, offset: int) -> bool:
-        """Whether the record is in this key's state already: a replay."""
+    def replayed(self, key: str, topic: str, offset: int) -> bool:
+        """Whether the record is in this key's state already. That, too, is a touch: our position will pass this record, so the
+        value that has it must outrank an older era's late one that may not."""
         held = self.held.get(key)
-        return held is not None and offset <= held.applied.get(topic, -1)
+        if held is None or offset > held.applied.get(topic, -1):
+            return False
+        if not held.fresh:
+            held.fresh = True
+            self.dirty[key] = held
+        return True
 
     def put(self, key: str, state: Any | None, topic: str, offset: int) -> None:
         held = self.held.get(key)
         if held is None:
-            if state is None:
-                return
             held = self.held[key] = Held(None, {})
         if (held.state is None) is not (state is None):
             self._known = None
@@ -113,9 +118,10 @@ class Snapshot(NamedTuple):
     forgotten: list[tuple[Share, str, Held]]
 
     def done(self) -> None:
-        """All is written: forgotten keys need no memory any more, no replay can reach them."""
+        """All is written: no replay can reach forgotten keys. They are kept for the era all the same, so that what happens to
+        a key without state is not written again and again; only where there are very many they go."""
         for share, key, held in self.forgotten:
-            if held.state is None and key not in share.dirty and share.held.get(key) is held:
+            if len(share.held) > MANY and held.state is None and key not in share.dirty and share.held.get(key) is held:
                 del share.held[key]
 
 
