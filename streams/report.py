@@ -30,7 +30,7 @@ PROTECTED_WITHIN_S = 15.0
 def make(stack: Stack) -> dict[str, Any]:
     """The run's report. Kafka, ClickHouse and the exchange must be up, the street drained."""
     settings = stack.settings
-    audit = exchange_audit(settings)
+    audit = exchange_audit(settings, stack.began)
     ends = offsets(settings.bootstrap, [topic.name for topic in topics.ALL])
     sql = client(settings)
     dead = sum(high - low for low, high in ends[topics.DEAD_LETTERS.name].values())
@@ -85,9 +85,9 @@ def failures(report: dict[str, Any]) -> list[str]:
     return told
 
 
-def exchange_audit(settings: Settings) -> dict[str, Any]:
-    """The exchange's own account of fills, orders and protection."""
-    with urllib.request.urlopen(f"{settings.exchange_control_url}/control/audit", timeout=10.0) as answer:
+def exchange_audit(settings: Settings, since: float) -> dict[str, Any]:
+    """The exchange's own account: all fills and orders, positions and protection since a moment of the wall (epoch s)."""
+    with urllib.request.urlopen(f"{settings.exchange_control_url}/control/audit?since={since:.3f}", timeout=10.0) as answer:
         found: dict[str, Any] = json.loads(answer.read())
     return found
 

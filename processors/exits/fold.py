@@ -117,14 +117,19 @@ def ordered(plan: Plan, order: Order) -> Plan:
     if order.intent_id == plan.entry_intent and order.purpose is Purpose.CLOSE:
         return msgspec.structs.replace(plan, executor_closes=plan.marks)
     for leg in plan.legs:
-        if leg.intent_id == order.intent_id and order.purpose in (Purpose.STOP, Purpose.TAKE_PROFIT):
+        if leg.intent_id == order.intent_id and _of_leg(order):
             return with_leg(plan, _after(leg, order.client_id, order.state, order.filled_quantity, order.error_code, plan.marks))
     return plan
 
 
+def _of_leg(order: Order) -> bool:
+    """An entry's order and its net share an intent, so the purpose tells them apart."""
+    return order.cancels is None and order.purpose in (Purpose.STOP, Purpose.TAKE_PROFIT)
+
+
 def legs_after(legs: tuple[Leg, ...], order: Order) -> tuple[Leg, ...]:
     """The same for legs that outlived their position."""
-    if order.cancels is not None:
+    if not _of_leg(order):
         return legs
     return tuple(
         _after(leg, order.client_id, order.state, order.filled_quantity, order.error_code, 0)

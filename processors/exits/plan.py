@@ -113,9 +113,9 @@ class Plan(msgspec.Struct, frozen=True):
 
     @property
     def net(self) -> Leg | None:
-        """The newest of them: a lost one stays in `legs` until another takes its place."""
+        """The one that protects, else the newest that did. Two may live for a moment: execution's, and one that we asked for."""
         nets = self.of(LegKind.NET)
-        return nets[-1] if nets else None
+        return next((leg for leg in nets if leg.live), nets[-1] if nets else None)
 
     def beyond(self, level: Decimal, mark: Decimal | None) -> bool:
         """Whether the mark has reached a protective level."""

@@ -1,4 +1,4 @@
-"""Filters of exchangeInfo, and rounding that errs on the safe side: a quantity never grows, a stop never loosens.
+"""Filters of exchangeInfo, and what the exchange would object to. Rounding is a decision: processors/filters.py.
 
 Ticks and steps come from the filters; `pricePrecision` is not a tick (BTCUSDT: precision 2, tick 0.10).
 """
@@ -6,12 +6,11 @@ Ticks and steps come from the filters; `pricePrecision` is not a tick (BTCUSDT: 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from typing import Any
 
 from infra.venue.port import Filters
 from schemas import ids
-from schemas.units import OrderSide
 
 VENUE, MARKET = "binance", "usdm"
 
@@ -41,22 +40,6 @@ def parse_filters(symbol: Mapping[str, Any]) -> Filters:
     )
 
 
-def quantity_down(filters: Filters, quantity: Decimal, *, market: bool = False) -> Decimal:
-    """The largest quantity on step that is not above `quantity` nor above what one order may have."""
-    most = min(filters.max_quantity, filters.market_max_quantity) if market else filters.max_quantity
-    return _on_grid(min(quantity, most), filters.step, ROUND_FLOOR)
-
-
-def price_near(filters: Filters, price: Decimal) -> Decimal:
-    """The price on tick nearest to `price`."""
-    return _on_grid(price, filters.tick, ROUND_HALF_EVEN)
-
-
-def stop_price(filters: Filters, price: Decimal, closes_with: OrderSide) -> Decimal:
-    """A stop's trigger on tick, never looser: a long's (closed by SELL) is rounded up, a short's down, towards the market."""
-    return _on_grid(price, filters.tick, ROUND_CEILING if closes_with is OrderSide.SELL else ROUND_FLOOR)
-
-
 def objection(
     filters: Filters,
     quantity: Decimal,
@@ -83,7 +66,3 @@ def objection(
     if not reduces and notional < filters.min_notional:
         return f"notional {notional} is below {filters.min_notional}"
     return None
-
-
-def _on_grid(value: Decimal, unit: Decimal, rounding: str) -> Decimal:
-    return (value / unit).to_integral_value(rounding) * unit
