@@ -12,9 +12,9 @@ Not Faust's Tables: those lose records and state across rebalances. Here nothing
     written before its own claims.
 4.  Per key, and for the position, the record of the highest (epoch, seq) counts, not the last one written. An era writes a
     key at its first touch, even if nothing changed or the event was in it already; so an older era's value counts only for a
-    key that no newer era has touched, and then every event of that key below the newer era's position is in the older value. A worker that was frozen and
-    wakes may write what it likes: it is either outranked or right. This holds for joined inputs too, as each is counted
-    for itself, in the value and in the position.
+    key that no newer era has touched, and then every event of that key below the newer era's position is in the older value.
+    A worker that was frozen and wakes may write what it likes: it is either outranked or right. This holds for joined inputs
+    too, as each is counted for itself, in the value and in the position. (tests/property/test_shares.py plays it through.)
 5.  Compaction keeps the last record of a key, which could be a zombie's. It waits 10 minutes (min.compaction.lag.ms), and an
     era writes everything again every 4.
 """
