@@ -91,9 +91,11 @@ class Runner:
         app.on_rebalance_complete.connect(self._on_assigned)
         app.positions = self._positions
         app.drain = self._drain
-        app.background += [self._flush_forever, self._watch_forever]
-        if stage.observer is not None:
-            stage.observer.attach(self)
+        app.background += [self._attach, self._flush_forever, self._watch_forever]
+
+    async def _attach(self) -> None:
+        if self.stage.observer is not None:
+            self.stage.observer.attach(self)
 
     # -- the agent
 
