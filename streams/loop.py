@@ -40,13 +40,22 @@ class Loop:
         self.counts = Counts()
         self._problems: Callable[[], Sequence[str]] = lambda: ["starting"]
         self._metrics: Callable[[], Mapping[str, float]] = dict
+        self._needs_log = True
 
-    def tell(self, problems: Callable[[], Sequence[str]], metrics: Callable[[], Mapping[str, float]]) -> None:
-        """`problems`: why it is not ready. `metrics`: gauges by name; served as qt_<worker>_<name>. Both from any thread."""
-        self._problems, self._metrics = problems, metrics
+    def tell(
+        self, problems: Callable[[], Sequence[str]], metrics: Callable[[], Mapping[str, float]], *, needs_log: bool = True
+    ) -> None:
+        """`problems`: why it is not ready. `metrics`: gauges by name; served as qt_<worker>_<name>. Both from any thread.
+
+        `needs_log` False: it works and is ready while the log is away, and a lost record does not end it.
+        """
+        self._problems, self._metrics, self._needs_log = problems, metrics, needs_log
+        self.outlet.vital = needs_log
 
     def problems(self) -> list[str]:
         found = list(self._problems())
+        if not self._needs_log:
+            return found
         if self.outlet.failed is not None:
             found.append(f"a record was not delivered: {self.outlet.failed}")
         if self.outlet.stuck_s > STUCK_S:

@@ -1,8 +1,8 @@
 """How a worker without Faust writes to the log: in order, acknowledged, never dropped, never waiting on the event loop.
 
 The producer keeps what it cannot deliver (its queue is bounded in records and bytes, its patience is not); what does not fit waits
-here, and `room()` stops whoever reads on. A delivery that fails for good is a hole in the log: `failed` says so, and the worker
-ends, so that its successor repairs it from the log's tail.
+here, and `room()` stops whoever reads on. A delivery that fails for good is a hole in the log: `failed` says so, and where the log
+is `vital` the worker ends, so that its successor repairs it from the log's tail.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Outlet:
         self.sent = 0
         self.acknowledged = 0
         self.failed: str | None = None
+        self.vital = True
         self._name = producer
         self._waiting: deque[Outgoing] = deque()
         self._answered = time.monotonic()
@@ -87,7 +88,7 @@ class Outlet:
         """Serves acknowledgements. Raises Undeliverable when a record is lost for good."""
         self._producer.poll(0)
         self._produce()
-        if self.failed is not None:
+        if self.failed is not None and self.vital:
             raise Undeliverable(self.failed)
 
     async def pump(self) -> None:

@@ -1,0 +1,204 @@
+"""The last net: from what the exchange itself says, which position has no stop, and what is to be done. No plan, no log, no memory
+of ours is needed; only how long something has been seen so.
+
+Two rules. A position that no live stop covers on the right side, for longer than others may need after a fill, gets a closePosition
+stop at the policy's distance, or is closed at market when that level has been passed. A reduce-only or conditional order of ours
+without a position is cancelled once it has been seen so for a while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from processors.filters import Filters, stop_price
+from schemas.ids import Purpose, client_id, purpose_of
+from schemas.policy import Policy
+from schemas.units import OrderSide, Side
+
+ORPHAN_MS = 5_000
+PATIENCE = 3
+"""Graces that a position may stay without a stop while fills keep coming."""
+STOP_TYPES = ("STOP_MARKET", "STOP", "TRAILING_STOP_MARKET")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A position as the exchange states it. `liquidation` 0 = none. `at`: venue time of its last change."""
+
+    instrument: str
+    side: Side
+    quantity: Decimal
+    entry: Decimal
+    mark: Decimal
+    liquidation: Decimal
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resting:
+    """A live order of either book that can only reduce (conditional, or reduce-only). `price`: its trigger, else its limit."""
+
+    instrument: str
+    client_id: str
+    algo: bool
+    type: str
+    side: OrderSide
+    price: Decimal
+    quantity: Decimal
+    close_position: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceStop:
+    """`level` of a closePosition stop by mark price. `since_ms`: when the position was first seen without one."""
+
+    held: Held
+    level: Decimal
+    client_id: str
+    since_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Cancel `take_profits`, then sell or buy all of it, reduce-only."""
+
+    held: Held
+    client_id: str
+    take_profits: tuple[Resting, ...]
+    why: str
+    since_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOrphan:
+    order: Resting
+
+
+Action = PlaceStop | Close | CancelOrphan
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What has been seen before, by instrument or client id, in the caller's steady clock (ms).
+
+    `moved`: (quantity, entry) of a position and since when it is so. `naked`: since when without a stop. `acted`: how often we
+    have acted for the position as it is. `orphans`: client id -> (instrument, since when the order has no position).
+    """
+
+    moved: Mapping[str, tuple[Decimal, Decimal, float]] = field(default_factory=dict)
+    naked: Mapping[str, float] = field(default_factory=dict)
+    acted: Mapping[str, int] = field(default_factory=dict)
+    orphans: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+
+    @property
+    def by_name(self) -> tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]:
+        return self.moved, self.naked, self.acted
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`again_ms`: when to look again though nothing has happened; None: nothing is waited for."""
+
+    actions: tuple[Action, ...]
+    seen: Seen
+    again_ms: float | None
+
+
+def inspect(
+    instruments: Iterable[str],
+    positions: Sequence[Held],
+    orders: Sequence[Resting],
+    now_ms: float,
+    seen: Seen,
+    policy: Policy,
+    filters: Mapping[str, Filters],
+) -> Finding:
+    """Looks at `instruments` only: positions and orders must be complete for these; what is remembered of others stays."""
+    scope = set(instruments)
+    held = {position.instrument: position for position in positions if position.instrument in scope}
+    moved, naked, acted = (
+        {name: was for name, was in memory.items() if name in held or name not in scope} for memory in seen.by_name
+    )
+    actions: list[Action] = []
+    again: list[float] = []
+    for name, position in sorted(held.items()):
+        if moved.get(name, ())[:2] != (position.quantity, position.entry):
+            moved[name] = (position.quantity, position.entry, now_ms)
+            acted.pop(name, None)
+        mine = [order for order in orders if order.instrument == name]
+        if covered(position, mine):
+            naked.pop(name, None)
+            continue
+        since = naked.setdefault(name, now_ms)
+        grace_ms = policy.exits.grace_s * 1000
+        ripe_at = min(moved[name][2] + grace_ms, since + PATIENCE * grace_ms)
+        if now_ms < ripe_at:
+            again.append(ripe_at)
+            continue
+        attempt = acted[name] = acted.get(name, 0) + 1
+        actions.append(_protect(position, mine, attempt, since, policy, filters.get(name)))
+    orphans = {client_id: was for client_id, was in seen.orphans.items() if was[0] not in scope}
+    for order in orders:
+        if order.instrument not in scope or order.instrument in held or not _ours(order):
+            continue
+        _, since = orphans[order.client_id] = seen.orphans.get(order.client_id, (order.instrument, now_ms))
+        if now_ms >= since + ORPHAN_MS:
+            actions.append(CancelOrphan(order))
+        else:
+            again.append(since + ORPHAN_MS)
+    return Finding(tuple(actions), Seen(moved, naked, acted, orphans), min(again, default=None))
+
+
+def covered(position: Held, orders: Sequence[Resting]) -> bool:
+    """Whether live stops on the right side take the whole position: one closePosition stop, or reduce-only quantities."""
+    stops = [order for order in orders if _protects(position, order)]
+    if any(order.close_position for order in stops):
+        return True
+    return sum((order.quantity for order in stops), Decimal(0)) >= position.quantity
+
+
+def right_side(position: Held, order: Resting) -> bool:
+    """A stop between the mark and the liquidation price."""
+    if position.side is Side.LONG:
+        return position.liquidation < order.price < position.mark
+    return order.price > position.mark and (position.liquidation <= 0 or order.price < position.liquidation)
+
+
+def _protects(position: Held, order: Resting) -> bool:
+    return order.algo and order.type in STOP_TYPES and order.side is position.side.closes_with and right_side(position, order)
+
+
+def _protect(
+    position: Held, orders: Sequence[Resting], attempt: int, since: float, policy: Policy, filters: Filters | None
+) -> PlaceStop | Close:
+    """A stop where the policy wants it; a close where no such stop can be."""
+    causes = (position.instrument, position.side, position.entry, position.at, attempt)
+    level, why = _level(position, policy, filters)
+    if level is not None:
+        return PlaceStop(position, level, client_id(Purpose.GUARDIAN, "stop", *causes), since)
+    resting = tuple(order for order in orders if not order.algo)
+    return Close(position, client_id(Purpose.GUARDIAN, "close", *causes), resting, why, since)
+
+
+def _level(position: Held, policy: Policy, filters: Filters | None) -> tuple[Decimal | None, str]:
+    if position.entry <= 0:
+        return None, "the entry price is not known"
+    if filters is None:
+        return None, "the instrument's ticks are not known"
+    sign = position.side.sign
+    level = position.entry * (1 - sign * policy.exits.stop_distance)
+    if position.liquidation > 0:
+        nearest = position.liquidation * (1 + sign * policy.risk.liquidation_buffer)
+        level = max(level, nearest) if position.side is Side.LONG else min(level, nearest)
+    level = stop_price(level, position.side, filters)
+    if (position.mark - level) * sign <= 0:
+        return None, f"the mark {position.mark} has passed the stop level {level}"
+    return level, ""
+
+
+def _ours(order: Resting) -> bool:
+    """Whoever placed a foreign order knows why; an entry waits for its position."""
+    return purpose_of(order.client_id) not in (Purpose.FOREIGN, Purpose.ENTRY)

@@ -1,0 +1,352 @@
+"""guardian: the exchange against itself. Every position has a stop, every order of ours a position; what has not is put right.
+
+A process, a client and a user stream of its own; it plans from the exchange alone and needs neither Kafka nor any other worker. It
+places only closePosition stops and reduce-only closes. What it does is reported to guardian.reports, when the log is there.
+It looks at everything every `guardian_sweep_s`, at an instrument when the stream names it, and again when a grace runs out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+
+from infra import logs
+from infra.errors import UserError
+from infra.settings import Settings
+from infra.venue.binance.client import BinanceUsdm
+from infra.venue.binance.sockets import Socket, user_stream
+from infra.venue.port import Book, Meaning, OrderRequest, OrderSeen, StopRequest, VenueError, VenueOrder, VenuePosition
+from processors.filters import Filters
+from processors.guardian import CancelOrphan, Close, Held, PlaceStop, Resting, Seen, inspect, right_side
+from schemas.ids import Purpose, client_id, event_id
+from schemas.operations import GuardianReport
+from schemas.policy import Policy
+from schemas.trading import OrderType
+from streams.loop import Loop, run_loop
+
+log = logs.get(__name__)
+
+SETTLE_S = 0.3
+"""Between the stream's word and the look: the answer to one order is several events."""
+STALE_SWEEPS = 3
+UNSENT = 10_000
+"""Reports kept in memory while the log is away."""
+
+
+class Guardian:
+    """`run()` until cancelled."""
+
+    def __init__(self, loop: Loop, venue: BinanceUsdm, policy: Policy) -> None:
+        self.sweeps = 0
+        self.placed = 0
+        self.closed = 0
+        self.orphans = 0
+        self.failures = 0
+        self.swept_at: float | None = None
+        self._loop = loop
+        self._settings = loop.settings
+        self._venue = venue
+        self._policy = policy
+        self._filters: dict[str, Filters] = {}
+        self._seen = Seen()
+        self._known: set[str] = set()
+        self._touched: set[str] = set()
+        self._everything = True
+        self._again: float | None = None
+        self._wake = asyncio.Event()
+        self.stream: Socket = user_stream(self._settings, venue)
+
+    @property
+    def naked(self) -> Mapping[str, float]:
+        """Instruments without a stop, with the seconds since that was first seen."""
+        now = _now_ms()
+        return {name: (now - since) / 1000 for name, since in self._seen.naked.items()}
+
+    def problems(self) -> list[str]:
+        patience_s = STALE_SWEEPS * self._settings.guardian_sweep_s
+        if self.swept_at is None:
+            return ["nothing has been looked at yet"]
+        age = time.monotonic() - self.swept_at
+        return [f"the exchange was last looked at {age:.0f} s ago"] if age > patience_s else []
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._listen())
+            tasks.create_task(self._watch())
+
+    async def close(self) -> None:
+        await self.stream.close()
+
+    # -- when to look
+
+    async def _listen(self) -> None:
+        async for batch in self.stream.batches():
+            if not batch.messages:
+                self._everything = True
+            for event in batch.messages:
+                if isinstance(event, OrderSeen):
+                    self._touched.add(event.order.instrument)
+                else:
+                    self._touched |= {instrument for instrument, _ in event.quantities}
+            self._wake.set()
+
+    async def _watch(self) -> None:
+        sweep_at = 0.0
+        while True:
+            now = time.monotonic()
+            if self._everything or now >= sweep_at:
+                self._everything = False
+                done = await self._look(None)
+                sweep_at = time.monotonic() + (self._settings.guardian_sweep_s if done else 1.0)
+            elif self._touched:
+                touched, self._touched = self._touched, set()
+                await self._look(touched)
+            elif self._again is not None and _now_ms() >= self._again:
+                await self._look(set(self._seen.naked) | {name for name, _ in self._seen.orphans.values()})
+            await self._sleep_until(sweep_at)
+
+    async def _sleep_until(self, sweep_at: float) -> None:
+        again = self._again / 1000 if self._again is not None else sweep_at
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, min(sweep_at, again) - time.monotonic())):
+                await self._wake.wait()
+                await asyncio.sleep(SETTLE_S)
+        self._wake.clear()
+
+    # -- looking
+
+    async def _look(self, instruments: set[str] | None) -> bool:
+        """Reads the exchange and acts; `instruments` None: all. False when the exchange did not answer."""
+        try:
+            if not self._filters:
+                self._filters = await self._read_filters()
+            held = [_held(position) for position in await self._venue.positions()]
+            orders = await self._resting(instruments)
+        except VenueError as e:
+            log.warning("the exchange cannot be looked at", why=str(e))
+            self._touched |= instruments or set()
+            self._again = _now_ms() + 1000
+            return False
+        scope = {position.instrument for position in held} | {order.instrument for order in orders} | self._known
+        if instruments is None:
+            self.sweeps += 1
+            self._known = {order.instrument for order in orders} | {position.instrument for position in held}
+        else:
+            self._known |= instruments
+            scope = instruments
+        self.swept_at = time.monotonic()
+        finding = inspect(scope, held, orders, _now_ms(), self._seen, self._policy, self._filters)
+        self._seen = finding.seen
+        self._again = finding.again_ms
+        by_instrument: dict[str, list[PlaceStop | Close | CancelOrphan]] = {}
+        for action in finding.actions:
+            name = action.order.instrument if isinstance(action, CancelOrphan) else action.held.instrument
+            by_instrument.setdefault(name, []).append(action)
+        await asyncio.gather(*(self._act(actions) for actions in by_instrument.values()))
+        return True
+
+    async def _resting(self, instruments: set[str] | None) -> list[Resting]:
+        if instruments is None:
+            found = [*await self._venue.open_algo_orders(), *await self._venue.open_orders()]
+        else:
+            found = []
+            for name in sorted(instruments):
+                found += [*await self._venue.open_algo_orders(name), *await self._venue.open_orders(name)]
+        return [_resting(order) for order in found if order.live and (order.book is Book.ALGO or order.reduce_only)]
+
+    async def _read_filters(self) -> dict[str, Filters]:
+        found = await self._venue.filters()
+        return {
+            name: Filters(
+                each.tick, each.step, each.min_quantity, min(each.max_quantity, each.market_max_quantity), each.min_notional
+            )
+            for name, each in found.items()
+        }
+
+    # -- acting
+
+    async def _act(self, actions: Iterable[PlaceStop | Close | CancelOrphan]) -> None:
+        for action in actions:
+            try:
+                match action:
+                    case PlaceStop():
+                        await self._place(action)
+                    case Close():
+                        await self._close(action)
+                    case CancelOrphan():
+                        await self._cancel_orphan(action.order)
+            except VenueError as e:
+                self.failures += 1
+                self._again = min(self._again or float("inf"), _now_ms() + 1000)
+                log.error("could not be put right", action=type(action).__name__, why=str(e))
+                if not isinstance(action, CancelOrphan):
+                    self._report(action.held, "FAILED", str(e), action.client_id, action.since_ms)
+
+    async def _place(self, action: PlaceStop) -> None:
+        held = action.held
+        stop = StopRequest(held.instrument, held.side.closes_with, action.level, action.client_id)
+        try:
+            await self._venue.place_algo(stop)
+        except VenueError as e:
+            match e.outcome.meaning:
+                case Meaning.STOP_EXISTS:
+                    await self._adopt(action)
+                    return
+                case Meaning.WOULD_TRIGGER:
+                    resting = [order for order in await self._resting({held.instrument}) if not order.algo]
+                    await self._close(Close(held, _close_id(held), tuple(resting), "the level has been passed", action.since_ms))
+                    return
+                case Meaning.DUPLICATE_ID:
+                    pass  # an earlier attempt of ours rests: that is what we want
+                case _:
+                    raise
+        self.placed += 1
+        self._report(held, "STOP_PLACED", f"at {action.level}", action.client_id, action.since_ms)
+
+    async def _adopt(self, action: PlaceStop) -> None:
+        """Somebody was quicker. Theirs counts when it stands on the right side; else a quantity stop of ours stands before it."""
+        held = action.held
+        for order in await self._resting({held.instrument}):
+            if order.close_position and order.side is held.side.closes_with and right_side(held, order):
+                self._report(held, "ADOPTED", f"stop at {order.price}", order.client_id, action.since_ms)
+                return
+        await self._venue.place_algo(
+            StopRequest(held.instrument, held.side.closes_with, action.level, action.client_id, held.quantity)
+        )
+        self.placed += 1
+        detail = f"quantity stop at {action.level}: a closePosition stop on the wrong side is in the way"
+        self._report(held, "STOP_PLACED", detail, action.client_id, action.since_ms)
+
+    async def _close(self, action: Close) -> None:
+        """Take-profits first: a full ladder would leave the close nothing to reduce."""
+        held = action.held
+        for order in action.take_profits:
+            await self._cancel(order)
+        filters = self._filters.get(held.instrument)
+        quantity = min(held.quantity, filters.max_quantity) if filters else held.quantity
+        close = OrderRequest(held.instrument, held.side.closes_with, OrderType.MARKET, quantity, action.client_id, reduce_only=True)
+        try:
+            await self._venue.place_order(close)
+        except VenueError as e:
+            if e.outcome.meaning is Meaning.NOTHING_TO_REDUCE:
+                return  # it is flat, or the next look sees what is left
+            raise
+        self.closed += 1
+        self._report(held, "CLOSED", action.why, action.client_id, action.since_ms)
+
+    async def _cancel_orphan(self, order: Resting) -> None:
+        await self._cancel(order)
+        self.orphans += 1
+        at = await self._venue.market_ms(order.instrument)
+        self._say(order.instrument, at, "ORPHAN_CANCELED", f"{order.type} at {order.price}", order.client_id, 0.0, 0.0)
+
+    async def _cancel(self, order: Resting) -> None:
+        """Gone already is as good."""
+        try:
+            if order.algo:
+                await self._venue.cancel_algo(order.instrument, order.client_id)
+            else:
+                await self._venue.cancel_order(order.instrument, order.client_id)
+        except VenueError as e:
+            if e.outcome.meaning is not Meaning.NO_SUCH_ORDER:
+                raise
+
+    # -- telling
+
+    def _report(self, held: Held, action: str, detail: str, client: str, since_ms: float) -> None:
+        unprotected_s = (_now_ms() - since_ms) / 1000
+        notional = float(held.quantity * held.mark)
+        log.warning("guardian", action=action, instrument=held.instrument, detail=detail, unprotected_s=round(unprotected_s, 3))
+        self._say(held.instrument, held.at, action, detail, client, unprotected_s, notional)
+
+    def _say(self, instrument: str, at: int, action: str, detail: str, client: str, unprotected_s: float, notional: float) -> None:
+        self._loop.counts.processed["actions"] += 1
+        report = GuardianReport(
+            event_id=event_id(GuardianReport.type_name(), instrument, action, client, at, detail),
+            at=at,
+            instrument=instrument,
+            account=self._settings.account,
+            action=action,
+            detail=detail,
+            client_id=client,
+            unprotected_s=unprotected_s,
+            notional=notional,
+        )
+        if self._loop.outlet.behind < UNSENT:
+            self._loop.outlet.send([report])
+        else:
+            log.error("report not kept: the log has been away too long", report=report.model_dump(mode="json"))
+
+
+def _held(position: VenuePosition) -> Held:
+    return Held(
+        position.instrument,
+        position.side,
+        abs(position.quantity),
+        position.entry_price,
+        position.mark,
+        position.liquidation_price,
+        position.at,
+    )
+
+
+def _resting(order: VenueOrder) -> Resting:
+    algo = order.book is Book.ALGO
+    return Resting(
+        order.instrument,
+        order.client_id,
+        algo,
+        order.type,
+        order.side,
+        order.trigger_price if algo else order.price,
+        order.quantity - order.filled,
+        order.close_position,
+    )
+
+
+def _close_id(held: Held) -> str:
+    return client_id(Purpose.GUARDIAN, "passed", held.instrument, held.side, held.entry, held.at)
+
+
+def _now_ms() -> float:
+    return time.monotonic() * 1000
+
+
+def first_policy(settings: Settings) -> Policy:
+    """The guardian's levels: the file's policy, else the default one. It does not follow the log, which it must not need."""
+    if settings.policy_file is None:
+        return Policy()
+    try:
+        return Policy.model_validate_json(settings.policy_file.read_text())
+    except (OSError, ValueError) as e:
+        raise UserError(f"the policy in {settings.policy_file} cannot be used", str(e), "correct the file") from e
+
+
+def metrics(guardian: Guardian) -> Mapping[str, float]:
+    naked = guardian.naked
+    return {
+        "sweeps": guardian.sweeps,
+        "stops_placed": guardian.placed,
+        "closes": guardian.closed,
+        "orphans_canceled": guardian.orphans,
+        "failures": guardian.failures,
+        "unprotected_positions": len(naked),
+        "unprotected_seconds": max(naked.values(), default=0.0),
+        "socket_rebuilds": guardian.stream.rebuilds,
+    }
+
+
+def main(settings: Settings) -> None:
+    run_loop("guardian", settings, work)
+
+
+async def work(loop: Loop) -> None:
+    async with BinanceUsdm(loop.settings) as venue:
+        guardian = Guardian(loop, venue, first_policy(loop.settings))
+        loop.tell(problems=guardian.problems, metrics=lambda: metrics(guardian), needs_log=False)
+        try:
+            await guardian.run()
+        finally:
+            await guardian.close()
