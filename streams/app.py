@@ -100,13 +100,19 @@ def run_stage(stage: Stage, settings: Settings) -> None:
 
 
 def setup(worker: str, settings: Settings) -> None:
-    """Logs and the event loop, before anything of Faust's is made."""
+    """Logs, the event loop and a first answer to SIGTERM, before anything of Faust's is made."""
+    signal.signal(signal.SIGTERM, _end_at_once)
     secrets = (settings.api_key.get_secret_value(), settings.api_secret.get_secret_value())
     logs.configure(worker, settings.log_level, secrets)
     logging.getLogger("streams.driver").setLevel(logging.WARNING)  # Faust's services log under their class's module
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
+
+
+def _end_at_once(number: int, frame: object) -> None:
+    """Nothing has begun yet."""
+    raise SystemExit(0)
 
 
 def run_app(app: App) -> None:

@@ -49,6 +49,7 @@ class Group:
         self.mode, self.stage = mode, STAGES[mode]
         self._bootstrap, self._logs = bootstrap, logs
         self._members: dict[int, subprocess.Popen[bytes]] = {}
+        self._born: dict[int, float] = {}
         self.happened: list[str] = []
         self.worst_stop_s = 0.0
         self.unclean: list[str] = []
@@ -64,6 +65,7 @@ class Group:
         with (self._logs / f"{self.stage.name}-{index}.jsonl").open("ab") as out:
             argv = [sys.executable, "-P", "-m", "streams.bench.tally", self.mode]
             self._members[index] = children.spawn(argv, stdout=out, stderr=subprocess.STDOUT, env=env)
+        self._born[index] = time.monotonic()
 
     def send(self, index: int, number: signal.Signals) -> None:
         os.kill(self._members[index].pid, number)
@@ -72,12 +74,13 @@ class Group:
         children.kill(self._members[index])
 
     def term(self, index: int) -> None:
-        """SIGTERM must end it within 6 s with code 0, whatever it is doing."""
+        """SIGTERM must end it with code 0, whatever it is doing; while Python still imports, the signal itself may."""
         began = time.monotonic()
+        young = began - self._born[index] < 6.0
         by_itself = children.stop(self._members[index], 8.0)
         self.worst_stop_s = max(self.worst_stop_s, time.monotonic() - began)
         code = self._members[index].poll()
-        if not by_itself or code != 0:
+        if not by_itself or (code != 0 and not (young and code == -signal.SIGTERM)):
             self.unclean.append(f"{self.stage.name}-{index} ended with {code}")
 
     def stop(self) -> None:
@@ -92,7 +95,9 @@ class Group:
 
     def died(self) -> list[str]:
         """Members that ended by themselves: nothing here may make them."""
-        return [f"{self.stage.name}-{i} died with {m.poll()}" for i, m in self._members.items() if m.poll() not in (None, 0, -9)]
+        return [
+            f"{self.stage.name}-{i} died with {m.poll()}" for i, m in self._members.items() if m.poll() not in (None, 0, -9, -15)
+        ]
 
     def disturb(self, kind: str, chance: random.Random) -> None:
         victim = chance.randrange(2)
