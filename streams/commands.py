@@ -10,11 +10,14 @@ import json
 import time
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from pydantic import ValidationError
 
 from infra.broker.admin import offsets
+from infra.broker.reading import read_all
 from infra.errors import UserError
 from infra.settings import Settings
 from schemas import topics
@@ -36,7 +39,35 @@ def set_policy(settings: Settings, assignments: list[str], reason: str, expect: 
                 f"{text!r} is no assignment", "want section.field=value", "for example: quantum policy set risk.leverage=2"
             )
         wanted[name.strip()] = _value(value.strip())
-    command = Command(
+    answer = _ask(settings, _policy_command(wanted, reason, expect))
+    return {"accepted": answer.accepted, "detail": answer.detail, "version": answer.policy_version, "command": answer.command_id}
+
+
+def first_policy(settings: Settings, path: Path) -> None:
+    """Makes the policy of a file the first version of a log that has none. Raises UserError for a file that holds no policy."""
+    try:
+        text = path.read_text()
+        Policy.model_validate_json(text)
+    except OSError as e:
+        raise UserError(f"the policy {path} cannot be read", str(e.strerror), "name a file that exists") from e
+    except ValidationError as e:
+        found = "; ".join(f"{'.'.join(map(str, error['loc'])) or 'policy'}: {error['msg']}" for error in e.errors())
+        raise UserError(f"{path} holds no policy", found, "mend the file; `quantum policy show` prints one that holds") from e
+    if not _versions(settings):
+        answer = _ask(settings, _policy_command(_dotted(json.loads(text)), f"first policy, from {path.name}", 0))
+        if not answer.accepted:
+            raise UserError(f"the policy {path} was refused", answer.detail, "mend the file")
+
+
+def _dotted(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        found |= _dotted(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
+
+
+def _policy_command(wanted: dict[str, Any], reason: str, expect: int | None) -> Command:
+    return Command(
         event_id=event_id("control.command", uuid.uuid4().hex),
         at=int(time.time() * 1000),
         kind=CommandKind.POLICY_SET,
@@ -45,8 +76,6 @@ def set_policy(settings: Settings, assignments: list[str], reason: str, expect: 
         body=json.dumps({"set": wanted}),
         expected_version=expect,
     )
-    answer = _ask(settings, command)
-    return {"accepted": answer.accepted, "detail": answer.detail, "version": answer.policy_version, "command": command.event_id}
 
 
 def _value(text: str) -> Any:
@@ -127,22 +156,8 @@ def policy_versions(settings: Settings) -> list[dict[str, Any]]:
 
 def _versions(settings: Settings) -> list[PolicyVersion]:
     name = topics.POLICY_VERSIONS.name
-    low, high = offsets(settings.bootstrap, [name])[name][0]
-    consumer = _consumer(settings)
-    found: list[PolicyVersion] = []
-    try:
-        consumer.assign([TopicPartition(name, 0, low)])
-        deadline = time.monotonic() + ANSWER_S
-        while low < high and time.monotonic() < deadline:
-            message = consumer.poll(0.5)
-            if message is None or message.error() is not None:
-                continue
-            low = message.offset() + 1
-            if (value := message.value()) is not None:
-                found.append(PolicyVersion.model_validate_json(value))
-    finally:
-        consumer.close()
-    return found
+    messages = read_all(settings.bootstrap, name, offsets(settings.bootstrap, [name])[name])
+    return [PolicyVersion.model_validate_json(value) for message in messages if (value := message.value()) is not None]
 
 
 def _consumer(settings: Settings) -> Consumer:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import signal
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -451,6 +452,8 @@ def _size(record: Record) -> int:
 
 def main(settings: Settings) -> None:
     """Runs until SIGTERM."""
+    early: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda number, _frame: early.append(number))  # it would end us until Faust's handler is there
     setup(NAME, settings)
     without_dataframes()
     app = make_app(NAME, settings)
@@ -459,6 +462,7 @@ def main(settings: Settings) -> None:
     history = History(app, settings, writer, LogReader(settings.bootstrap, group_of(NAME)))
     probe = Probe(settings.probe_port, live=history.pulse.problems, ready=history.problems, host=settings.host)
     probe.start()
+    history.quiet = bool(early)
     try:
         run_app(app)
     finally:

@@ -36,6 +36,7 @@ from infra.errors import UserError
 from infra.ports import free_ports, is_taken
 from infra.settings import Settings
 from schemas import topics
+from streams.commands import first_policy
 from streams.lag import lags
 from streams.worker import state_topics
 
@@ -184,10 +185,19 @@ class Stack:
         ensure_topics(self.settings.bootstrap, all_topics())
         migrate(self.settings.clickhouse, self.settings.clickhouse_database)
         self.say(f"{len(topics.ALL)} topics and their tables are there; starting the workers")
+        if self.settings.policy_file is not None:
+            self._first_policy(self.settings.policy_file)
         for name in topics.WORKERS:
-            if name not in self.without:
+            if name not in self.without and name not in self.watched:
                 self._watch(name, self._worker(name)).start()
         self._wait_for_workers()
+
+    def _first_policy(self, path: Path) -> None:
+        """Before anybody decides."""
+        control = self._watch("control", self._worker("control"))
+        control.start()
+        control.server.wait_ready()
+        first_policy(self.settings, path)
 
     def _wait_for_workers(self, timeout_s: float = 90.0) -> None:
         deadline = time.monotonic() + timeout_s

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -76,7 +75,6 @@ def run_loop(name: str, settings: Settings, work: Callable[[Loop], Awaitable[Non
     """Runs `work` until it is told to stop. `work` is cancelled then, and has a few seconds to finish."""
     secrets = (settings.api_key.get_secret_value(), settings.api_secret.get_secret_value())
     logs.configure(name, settings.log_level, secrets)
-    logging.getLogger("binance").setLevel(logging.CRITICAL)  # our supervisor reports what ends a socket, once
     uvloop.run(_run(name, settings, work))
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import clickhouse_connect
 import msgspec
 from clickhouse_connect.driver.client import Client
-from confluent_kafka import Consumer, TopicPartition
 
 from infra.broker.admin import offsets, ping
+from infra.broker.reading import read_all
 from infra.clickhouse.audit import history_equality
 from infra.settings import Settings
 from schemas import topics
@@ -98,7 +98,7 @@ def client(settings: Settings) -> Client:
 
 
 def counts(sql: Client, query: str) -> dict[str, int]:
-    return {str(name): int(n) for name, n in sorted(sql.query(query).result_rows)}
+    return {str(name): int(n) for name, n in sorted(sql.query(query).result_rows, key=lambda row: str(row[0]))}
 
 
 def _number(sql: Client, query: str) -> int:
@@ -119,22 +119,9 @@ def _topics(settings: Settings, ends: dict[str, dict[int, tuple[int, int]]]) -> 
     return seen
 
 
-def _records(settings: Settings, topic: str, ends: dict[int, tuple[int, int]]) -> list[bytes]:
-    """All values of a topic by a consumer of our own, without a group."""
-    consumer = Consumer({"bootstrap.servers": settings.bootstrap, "group.id": "report", "enable.auto.commit": False})
-    try:
-        consumer.assign([TopicPartition(topic, p, low) for p, (low, high) in ends.items() if high > low])
-        missing, values = sum(high - low for low, high in ends.values()), []
-        deadline = time.monotonic() + 30
-        while missing and time.monotonic() < deadline:
-            for message in consumer.consume(5000, timeout=1.0):
-                if message.error() is None and message.offset() < ends[message.partition()][1]:
-                    missing -= 1
-                    if (value := message.value()) is not None:
-                        values.append(value)
-        return values
-    finally:
-        consumer.close()
+def _values(settings: Settings, topic: str, ends: dict[str, dict[int, tuple[int, int]]]) -> list[bytes]:
+    found = (message.value() for message in read_all(settings.bootstrap, topic, ends[topic]))
+    return [value for value in found if value is not None]
 
 
 class _Frame(msgspec.Struct):
@@ -152,7 +139,7 @@ class _Fill(msgspec.Struct):
 def _trades(settings: Settings, sql: Client, ends: dict[str, dict[int, tuple[int, int]]]) -> dict[str, int]:
     """Trades inside frames, counted by a consumer of our own and by SQL; distinct ids, so that a hole or a double shows."""
     name = topics.MARKET_TRADES.name
-    frames = [msgspec.json.decode(value, type=_Frame) for value in _records(settings, name, ends[name])]
+    frames = [msgspec.json.decode(value, type=_Frame) for value in _values(settings, name, ends)]
     frames = [frame for frame in frames if frame.type == "market.trade-frame"]
     ids: dict[str, set[int]] = {}
     for frame in frames:
@@ -167,5 +154,5 @@ def _trades(settings: Settings, sql: Client, ends: dict[str, dict[int, tuple[int
 
 def _distinct_fills(settings: Settings, ends: dict[str, dict[int, tuple[int, int]]]) -> int:
     name = topics.TRADE_FILLS.name
-    fills = [msgspec.json.decode(value, type=_Fill) for value in _records(settings, name, ends[name])]
+    fills = [msgspec.json.decode(value, type=_Fill) for value in _values(settings, name, ends)]
     return len({(fill.instrument, fill.trade_id) for fill in fills})

@@ -133,8 +133,7 @@ def _read(bootstrap: str, pairs: dict[str, Pairs], over: threading.Event) -> Non
 def _inputs(message: Message) -> Iterable[str]:
     for key, value in message.headers() or ():
         if key == "inputs" and value is not None:
-            text = value.decode() if isinstance(value, bytes) else value
-            return text.split(",")
+            return str(value, "utf-8").split(",") if isinstance(value, bytes) else str(value).split(",")
     return ()
 
 

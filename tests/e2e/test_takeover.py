@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
 from infra import children
 from infra.broker.admin import offsets
+from infra.broker.reading import read_all
 from infra.ports import free_port, free_ports
 from infra.settings import load
 from schemas import ids, topics
@@ -27,19 +27,8 @@ AWAY_S = 20.0
 
 def records(bootstrap: str, topic: str) -> list[tuple[int, dict[str, Any]]]:
     """(partition, event) of a whole topic in order, by a consumer without a group."""
-    ends = offsets(bootstrap, [topic])[topic]
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "test", "enable.auto.commit": False})
-    consumer.assign([TopicPartition(topic, p, low) for p, (low, high) in ends.items() if high > low])
-    left = sum(high - low for low, high in ends.values())
-    found = []
-    while left:
-        for message in consumer.consume(2000, timeout=5):
-            assert message.error() is None
-            if message.offset() < ends[message.partition()][1]:
-                left -= 1
-                found.append((message.partition(), msgspec.json.decode(message.value())))
-    consumer.close()
-    return found
+    messages = read_all(bootstrap, topic, offsets(bootstrap, [topic])[topic])
+    return [(message.partition(), msgspec.json.decode(message.value())) for message in messages]
 
 
 def folded(log: list[tuple[int, dict[str, Any]]], interval: int) -> dict[tuple[str, int], tuple[Any, ...]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -29,6 +30,7 @@ from infra.venue.binance.client import BinanceUsdm, RestClient
 from infra.venue.port import Batch, VenueError
 
 log = logs.get(__name__)
+logging.getLogger("binance.ws").setLevel(logging.CRITICAL)  # what ends a socket is told here, once
 
 QUEUE = 100_000
 """The library's own queue: never the one that fills."""
