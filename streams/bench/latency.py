@@ -131,10 +131,9 @@ def _read(bootstrap: str, pairs: dict[str, Pairs], over: threading.Event) -> Non
 
 
 def _inputs(message: Message) -> Iterable[str]:
-    for key, value in message.headers() or ():
-        if key == "inputs" and value is not None:
-            return str(value, "utf-8").split(",") if isinstance(value, bytes) else str(value).split(",")
-    return ()
+    """`topic/partition/offset` of what caused this record."""
+    inputs = dict(message.headers() or ()).get("inputs")
+    return inputs.decode().split(",") if isinstance(inputs, bytes) else ()
 
 
 def _add(pairs: Pairs, published: float, made: float, read: float) -> None:
