@@ -19,6 +19,8 @@ from schemas.policy import Policy
 from schemas.units import OrderSide, Side
 
 ORPHAN_MS = 5_000
+CONFIRM_MS = 1_000
+"""A position without a stop must be seen so for this long, whatever happened before: others are replacing theirs."""
 PATIENCE = 3
 """Graces that a position may stay without a stop while fills keep coming."""
 STOP_TYPES = ("STOP_MARKET", "STOP", "TRAILING_STOP_MARKET")
@@ -134,7 +136,7 @@ def inspect(
             continue
         since = naked.setdefault(name, now_ms)
         grace_ms = policy.exits.grace_s * 1000
-        ripe_at = min(moved[name][2] + grace_ms, since + PATIENCE * grace_ms)
+        ripe_at = max(min(moved[name][2] + grace_ms, since + PATIENCE * grace_ms), since + CONFIRM_MS)
         if now_ms < ripe_at:
             again.append(ripe_at)
             continue

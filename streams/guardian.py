@@ -187,8 +187,9 @@ class Guardian:
     async def _place(self, action: PlaceStop) -> None:
         held = action.held
         stop = StopRequest(held.instrument, held.side.closes_with, action.level, action.client_id)
+        placed = "it rests already"
         try:
-            await self._venue.place_algo(stop)
+            placed = f"order {(await self._venue.place_algo(stop)).exchange_id}"
         except VenueError as e:
             match e.outcome.meaning:
                 case Meaning.STOP_EXISTS:
@@ -203,7 +204,7 @@ class Guardian:
                 case _:
                     raise
         self.placed += 1
-        self._report(held, "STOP_PLACED", f"at {action.level}", action.client_id, action.since_ms)
+        self._report(held, "STOP_PLACED", f"at {action.level}, {placed}", action.client_id, action.since_ms)
 
     async def _adopt(self, action: PlaceStop) -> None:
         """Somebody was quicker. Theirs counts when it stands on the right side; else a quantity stop of ours stands before it."""
@@ -212,11 +213,10 @@ class Guardian:
             if order.close_position and order.side is held.side.closes_with and right_side(held, order):
                 self._report(held, "ADOPTED", f"stop at {order.price}", order.client_id, action.since_ms)
                 return
-        await self._venue.place_algo(
-            StopRequest(held.instrument, held.side.closes_with, action.level, action.client_id, held.quantity)
-        )
+        stop = StopRequest(held.instrument, held.side.closes_with, action.level, action.client_id, held.quantity)
+        ack = await self._venue.place_algo(stop)
         self.placed += 1
-        detail = f"quantity stop at {action.level}: a closePosition stop on the wrong side is in the way"
+        detail = f"quantity stop at {action.level}, order {ack.exchange_id}: a closePosition stop on the wrong side is in the way"
         self._report(held, "STOP_PLACED", detail, action.client_id, action.since_ms)
 
     async def _close(self, action: Close) -> None:
@@ -228,13 +228,13 @@ class Guardian:
         quantity = min(held.quantity, filters.max_quantity) if filters else held.quantity
         close = OrderRequest(held.instrument, held.side.closes_with, OrderType.MARKET, quantity, action.client_id, reduce_only=True)
         try:
-            await self._venue.place_order(close)
+            ack = await self._venue.place_order(close)
         except VenueError as e:
             if e.outcome.meaning is Meaning.NOTHING_TO_REDUCE:
                 return  # it is flat, or the next look sees what is left
             raise
         self.closed += 1
-        self._report(held, "CLOSED", action.why, action.client_id, action.since_ms)
+        self._report(held, "CLOSED", f"{action.why}, order {ack.exchange_id}", action.client_id, action.since_ms)
 
     async def _cancel_orphan(self, order: Resting) -> None:
         await self._cancel(order)
