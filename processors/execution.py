@@ -264,9 +264,14 @@ def _planned(state: State, wanted: Iterable[Intent], at: int) -> Step[State]:
 
 
 def fold(state: State, order: Order) -> State:
-    """One step of an order's life, by whoever said it. Never backwards; a new attempt begins anew."""
-    intent = _by_client_id(state, order.client_id) or _by_attempt(state, order)
+    """One step of an order's life, by whoever said it. Never backwards; a new attempt begins anew.
+
+    What the exchange has been seen to hold is not planned again: its own word may be read before ours.
+    """
+    intent = _by_client_id(state, order.client_id)
     if intent is None or order.attempt < intent.attempt:
+        return state
+    if order.attempt > intent.attempt and _rank(intent.state) >= _RANK[OrderState.ACKED]:
         return state
     if order.attempt == intent.attempt and _rank(order.state) <= _rank(intent.state) and order.filled_quantity <= intent.filled:
         return state
@@ -315,7 +320,7 @@ def _close_at_once(state: State, net: Intent, entry: Intent) -> State:
 
 
 def _filled(state: State, fill: Fill) -> Step[State]:
-    intent = _by_client_id(state, fill.client_id)
+    intent = _heard(state, fill.client_id)
     if intent is None or fill.trade_id in intent.seen:
         return Step(state)
     filled = intent.filled + fill.quantity
@@ -350,7 +355,7 @@ def outcome_of(status: str) -> OrderState | None:
 
 def _updated(state: State, update: OrderUpdate) -> Step[State]:
     """An order that fills in the ordinary book is FILLED by its fills, so that the quantity is there first."""
-    intent = _by_client_id(state, update.client_id)
+    intent = _heard(state, update.client_id)
     reached = outcome_of(update.status)
     if intent is None or reached is None:
         return Step(state)
@@ -358,27 +363,34 @@ def _updated(state: State, update: OrderUpdate) -> Step[State]:
         return Step(state)  # the triggered order's own steps; the conditional one tells how it ends
     if _rank(reached) <= _rank(intent.state):
         return Step(state)
+    state = _put(state, intent)
     event = said(intent, reached, update.at, exchange_id=update.exchange_id, reason=update.detail, filled=update.filled_quantity)
     return Step(fold(state, event), (event,))
 
 
 def _by_client_id(state: State, client_id: str) -> Intent | None:
+    """Also by an attempt that the state has not heard of: the exchange's word may be read before our own."""
     found = state.intents.get(client_id)
     if found is not None:
         return found
-    return next((intent for intent in state.intents.values() if intent.client_id == client_id), None)
+    return next((intent for intent in state.intents.values() if _attempt_of(intent, client_id)), None)
 
 
-def _by_attempt(state: State, order: Order) -> Intent | None:
-    """An order of an attempt that the state has not heard of yet."""
-    return next(
-        (
-            intent
-            for intent in state.intents.values()
-            if intent.intent_id == order.intent_id and order_ids.attempt_id(intent.first_id, order.attempt) == order.client_id
-        ),
-        None,
-    )
+def _attempt_of(intent: Intent, client_id: str) -> int:
+    """Which attempt of this intent has that client id; 0 for none."""
+    if client_id == intent.client_id:
+        return intent.attempt
+    if client_id[:2] != intent.first_id[:2]:
+        return 0
+    return next((n for n in range(1, MAX_ATTEMPTS + 1) if order_ids.attempt_id(intent.first_id, n) == client_id), 0)
+
+
+def _heard(state: State, client_id: str) -> Intent | None:
+    """The intent that the exchange speaks of. A word on a later attempt proves that it was sent."""
+    intent = _by_client_id(state, client_id)
+    if intent is None or (attempt := _attempt_of(intent, client_id)) <= intent.attempt:
+        return intent
+    return msgspec.structs.replace(intent, client_id=client_id, attempt=attempt, state=OrderState.SENDING)
 
 
 def _rank(state: OrderState) -> int:
