@@ -13,6 +13,7 @@ is there already, or it is not, and both are right. So a committed offset says: 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import resource
 import signal
@@ -32,6 +33,7 @@ from prometheus_client import Counter, Gauge
 from infra import logs
 from infra.clickhouse.rows import Poison, Record, text_of
 from infra.clickhouse.writer import Unavailable, Writer, without_dataframes
+from infra.errors import UserError
 from infra.probe import Probe, Pulse
 from infra.settings import Settings
 from schemas import topics
@@ -202,7 +204,14 @@ class History:
         starts = {}
         for place in places:
             offset, metadata = committed.get(place, (-1, ""))
-            batch = announced(*place, offset, metadata)
+            try:
+                batch = announced(*place, offset, metadata)
+            except ValueError as error:
+                raise UserError(
+                    f"history cannot go on in {place[0]}/{place[1]}",
+                    f"its committed offset carries metadata that history did not write: {error}",
+                    f"see who else commits for the group {group_of(NAME)}; a throw-away store starts anew with --fresh",
+                ) from error
             if batch is not None:
                 batches[batch.token] = batch
                 starts[place] = batch.ranges[place[1]].last + 1
@@ -259,7 +268,7 @@ class History:
         try:
             await self._commit(
                 epoch,
-                {(batch.topic, p): (first, batch.text) for batch, _ in chosen for p, (first, _last) in batch.ranges.items()},
+                {(batch.topic, p): (first, batch.metadata) for batch, _ in chosen for p, (first, _last) in batch.ranges.items()},
             )
             await asyncio.gather(*(self._insert(epoch, batch, records) for batch, records in chosen))
             await self._commit(
@@ -455,6 +464,8 @@ def main(settings: Settings) -> None:
     early: list[int] = []
     signal.signal(signal.SIGUSR1, lambda number, _frame: early.append(number))  # it would end us until Faust's handler is there
     setup(NAME, settings)
+    for noisy in ("clickhouse_connect", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)  # we tell it once, and when it is over
     without_dataframes()
     app = make_app(NAME, settings)
     app.fetch_min_bytes = FETCH_BYTES

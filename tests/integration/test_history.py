@@ -1,0 +1,330 @@
+"""History on a real broker and a real ClickHouse: every record once, whoever is killed or frozen in the middle."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+
+from infra import children
+from infra.broker.admin import TopicSpec, committed, ensure_topics, offsets
+from infra.broker.embedded import EmbeddedKafka
+from infra.clickhouse.audit import history_equality
+from infra.clickhouse.embedded import EmbeddedClickHouse
+from infra.clickhouse.migrate import connect, migrate
+from infra.ports import free_ports
+from schemas import topics
+from schemas.ids import PARTITIONS, partition_of
+from schemas.market import Mark, Marks, Tick, TradeFrame
+from schemas.topics import position_key
+from schemas.trading import Position
+from streams.lag import group_of
+
+INSTRUMENTS = [f"binance.usdm.{name}USDT" for name in ("BTC", "ETH", "SOL", "XRP", "ADA", "DOGE", "AVAX", "BNB")]
+NAMES = [topic.name for topic in topics.ALL]
+
+
+@dataclass
+class Street:
+    """A broker, a ClickHouse and history workers; no other worker."""
+
+    path: Path
+    kafka: EmbeddedKafka
+    clickhouse: EmbeddedClickHouse
+    workers: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+    ports: dict[int, int] = field(default_factory=dict)
+    watching: bool = False
+
+    def watch(self) -> None:
+        """Starts again what ends by itself, as the launcher does: a worker that finds no broker at its start just ends."""
+        self.watching = True
+
+        def tend() -> None:
+            while self.watching:
+                for index, worker in list(self.workers.items()):
+                    if worker.poll() not in (None, -signal.SIGKILL):
+                        self.start(index)
+                time.sleep(0.3)
+
+        threading.Thread(target=tend, daemon=True).start()
+
+    def start(self, index: int = 0) -> None:
+        if index not in self.ports:
+            self.ports[index] = free_ports(1)[0]
+        env = os.environ | {
+            "QT_KAFKA_BOOTSTRAP": self.kafka.bootstrap,
+            "QT_CLICKHOUSE_URL": self.clickhouse.url,
+            "QT_PROBE_PORT": str(self.ports[index]),
+            "QT_RUN_DIR": str(self.path / "run"),
+            "QT_WORKER_INDEX": str(index),
+            "QT_HEARTBEAT_S": "0.5",
+        }
+        with (self.path / f"history-{index}.log").open("ab") as out:
+            command = [sys.executable, "-P", "-m", "streams.cli", "worker", "history"]
+            self.workers[index] = children.spawn(command, stdout=out, env=env)
+
+    def problems(self, index: int = 0) -> str:
+        """What /readyz says; empty when it is ready."""
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{self.ports[index]}/readyz", timeout=2).close()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.read().decode()
+        except OSError as error:
+            return str(error)
+        return ""
+
+    def lag(self) -> int:
+        ends, done = offsets(self.kafka.bootstrap, NAMES), committed(self.kafka.bootstrap, group_of("history"))
+        return sum(
+            max(0, high - max(low, done.get((name, p), low))) for name, ends_ in ends.items() for p, (low, high) in ends_.items()
+        )
+
+    def settle(self, timeout_s: float = 60.0) -> None:
+        """Heartbeats off, then until everything is committed."""
+        for index, worker in self.workers.items():
+            wait(lambda index=index: not self.problems(index), 40, self.last_words)  # type: ignore[misc]
+            worker.send_signal(signal.SIGUSR1)
+        wait(lambda: self.lag() == 0, timeout_s, lambda: f"lag {self.lag()}: {self.last_words()}")
+
+    def uneven(self) -> dict[str, dict[str, int]]:
+        """Topics whose rows are not their records; empty is right."""
+        ends = offsets(self.kafka.bootstrap, NAMES)
+        with connect(self.clickhouse.url, "quantum") as client:
+            found = history_equality(client, ends)
+        return {name: seen for name, seen in found.items() if seen["holes"] or seen["doubles"] or seen["rows"] != seen["records"]}
+
+    def last_words(self) -> str:
+        return "".join(path.read_text()[-2000:] for path in self.path.glob("history-*.log"))
+
+
+@pytest.fixture
+def street(tmp_path: Path) -> Iterator[Street]:
+    port, controller, http = free_ports(3)
+    found = Street(tmp_path, EmbeddedKafka(tmp_path / "kafka", port, controller), EmbeddedClickHouse(tmp_path / "ch", http))
+    try:
+        found.kafka.start()
+        found.clickhouse.start()
+        found.clickhouse.wait_ready()
+        migrate(found.clickhouse.url, "quantum")
+        found.kafka.wait_ready()
+        ensure_topics(found.kafka.bootstrap, [TopicSpec(t.name, t.partitions, t.config) for t in topics.ALL])
+        yield found
+    finally:
+        found.watching = False
+        for worker in found.workers.values():
+            children.kill(worker)
+        found.clickhouse.kill()
+        found.kafka.kill()
+
+
+def wait(until: Callable[[], Any], timeout_s: float, told: Callable[[], str]) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not until():
+        assert time.monotonic() < deadline, told()
+        time.sleep(0.05)
+
+
+class Source:
+    """Writes a made-up street until told to stop: busy topics, quiet ones, tombstones, bytes that are no event."""
+
+    def __init__(self, bootstrap: str, seed: int = 1) -> None:
+        settings: dict[str, Any] = {"bootstrap.servers": bootstrap, "linger.ms": 2, "enable.idempotence": True, "error_cb": _ignore}
+        self.producer = Producer(settings | {"message.timeout.ms": 120_000, "reconnect.backoff.max.ms": 500})
+        self.random = random.Random(seed)
+        self.count = 0
+        self.failed: list[str] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Source:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        assert self.producer.flush(60) == 0
+        assert not self.failed
+
+    def send(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> None:
+        self.count += 1
+        headers = [("event_id", f"{self.count}".encode()), ("trace_id", b"trace")]
+        self.producer.produce(topic, value, key, partition, headers=headers, on_delivery=self._delivered)
+
+    def _delivered(self, error: Any, _message: Any) -> None:
+        if error is not None:
+            self.failed.append(str(error))
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.1):
+            self.one_round()
+
+    def one_round(self) -> None:
+        now, pick = int(time.time() * 1000), self.random
+        for instrument in pick.sample(INSTRUMENTS, 5):
+            n, partition, key = pick.randint(1, 30), partition_of(instrument), instrument.encode()
+            frame = TradeFrame(
+                event_id=f"f{self.count}",
+                at=now,
+                instrument=instrument,
+                first_id=self.count * 100,
+                t=[now] * n,
+                p=[1.5] * n,
+                q=[2.0] * n,
+                m=[0] * n,
+                source="synthetic",
+            )
+            self.send("market.trades", partition, key, frame.encode())
+            if pick.random() < 0.3:
+                held = position(instrument, now, self.count)
+                whole = position_key(held.account, instrument, held.side).encode()
+                self.send("trade.positions", partition, whole, held.encode() if pick.random() < 0.7 else None)
+        for partition in range(PARTITIONS):
+            tick = Tick(event_id=f"t{self.count}", at=now, partition=partition, boundary=False, feed_age_ms=0)
+            self.send("market.trades", partition, None, tick.encode())
+        if pick.random() < 0.05:
+            self.send("signal.decisions", pick.randrange(PARTITIONS), b"x", b"\xff no event")
+        self.producer.poll(0)
+
+
+def _ignore(_error: object) -> None: ...
+
+
+def position(instrument: str, at: int, revision: int) -> Position:
+    return Position(
+        event_id=f"p{revision}",
+        at=at,
+        instrument=instrument,
+        account="sim",
+        position_id="pos",
+        revision=revision,
+        status="OPEN",
+        side="LONG",
+        quantity="0.123456789012345",
+        entry_price="64000.1",
+        opened_at=at,
+        realized_pnl="-1.5",
+        fees="0.01",
+        last_trade_id=1,
+        last_fill_id="f",
+        entry_client_id="e-1",
+        last_client_id="e-1",
+        source="synthetic",
+    )
+
+
+@pytest.mark.broker
+def test_every_record_becomes_one_row_and_what_is_no_event_a_dead_letter(street: Street) -> None:
+    street.start()
+    wait(lambda: not street.problems(), 30, street.last_words)
+    source = Source(street.kafka.bootstrap)
+    for _ in range(20):
+        source.one_round()
+    now = int(time.time() * 1000)
+    mark = Mark(instrument=INSTRUMENTS[0], mark=1, high=2, low=1, last=1, index=1, funding_rate=0, next_funding_at=now)
+    source.send("market.marks", 3, None, Marks(event_id="m", at=now, partition=3, marks=[mark, mark], source="synthetic").encode())
+    source.send("trade.fills", 5, b"k", b'{"event_id": "x"}')
+    source.send("dead.letters", 0, None, b"not even a letter")
+    home = partition_of(INSTRUMENTS[0])
+    source.send("trade.positions", home, b"one", position(INSTRUMENTS[0], now, 7).encode())
+    source.send("trade.positions", home, b"two", position(INSTRUMENTS[0], now, 8).encode())
+    source.send("trade.positions", home, b"two", None)
+    assert source.producer.flush(10) == 0
+    street.settle()
+    assert street.uneven() == {}
+    with connect(street.clickhouse.url, "quantum") as client:
+        (fill,) = client.query("SELECT k_error, raw, k_tombstone FROM trade_fills").result_rows
+        assert (fill[0][:15], fill[1], fill[2]) == ("ValidationError", '{"event_id": "x"}', False)
+        letters = client.query("SELECT topic, partition, payload FROM dead_letters WHERE k_error = ''").result_rows
+        assert ("trade.fills", 5, '{"event_id": "x"}') in letters
+        assert client.query("SELECT count() FROM dead_letters WHERE k_error != ''").result_rows == [(1,)]
+        found = client.query("SELECT revision, toString(quantity) FROM positions_open WHERE revision IN (7, 8)").result_rows
+        assert found == [(7, "0.123456789012")]
+        assert client.query(
+            "SELECT count(), any(k_headers['trace_id']) FROM market_marks_flat m JOIN market_marks USING (k_offset)"
+        )
+        assert (
+            client.query("SELECT sum(length(t)) FROM market_trades").result_rows
+            == client.query("SELECT count() FROM market_trades_flat").result_rows
+        )
+    began = time.monotonic()
+    assert children.stop(street.workers[0], 8)
+    assert time.monotonic() - began < 5
+    assert street.workers[0].poll() == 0
+
+
+@pytest.mark.broker
+def test_an_idle_log_is_committed_within_two_seconds(street: Street) -> None:
+    street.start()
+    wait(lambda: not street.problems(), 30, street.last_words)
+    street.settle()
+    source = Source(street.kafka.bootstrap)
+    for _ in range(3):
+        source.one_round()
+        assert source.producer.flush(10) == 0
+        wait(lambda: street.lag() == 0, 2.5, street.last_words)
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+def test_kill_9_of_history_of_clickhouse_and_of_the_broker_loses_and_doubles_nothing(street: Street) -> None:
+    chance = random.Random(7)
+    street.start()
+    street.watch()
+    wait(lambda: not street.problems(), 30, street.last_words)
+    with Source(street.kafka.bootstrap) as source:
+        for victim in ("history", "clickhouse", "history", "broker", "history", "clickhouse", "history"):
+            time.sleep(chance.uniform(1.0, 3.0))
+            match victim:
+                case "history":
+                    children.kill(street.workers[0])
+                    street.start()
+                case "clickhouse":
+                    street.clickhouse.kill()
+                    wait(lambda: "ClickHouse" in street.problems(), 20, street.last_words)
+                    street.clickhouse.start()
+                case "broker":
+                    street.kafka.kill()
+                    street.kafka.start()
+                    street.kafka.wait_ready()
+        time.sleep(1.0)
+    street.settle()
+    assert source.count > 1000
+    assert street.uneven() == {}
+    assert street.workers[0].poll() is None
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+def test_a_member_that_froze_wakes_and_writes_nothing_twice(street: Street) -> None:
+    for index in (0, 1):
+        street.start(index)
+    for index in (0, 1):
+        wait(lambda index=index: not street.problems(index), 40, street.last_words)  # type: ignore[misc]
+    with Source(street.kafka.bootstrap) as source:
+        time.sleep(2.3)
+        os.kill(street.workers[0].pid, signal.SIGSTOP)
+        time.sleep(11.0)  # beyond its session: the other takes its partitions
+        os.kill(street.workers[0].pid, signal.SIGCONT)
+        time.sleep(3.0)
+        children.kill(street.workers[1])
+        time.sleep(2.0)
+        street.start(1)
+        time.sleep(2.0)
+    street.settle()
+    assert source.count > 1000
+    assert street.uneven() == {}
