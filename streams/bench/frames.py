@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -41,6 +42,7 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "ADAUSDT", "DOGEUSDT", "A
 START = 1_722_470_400_000
 STEP_MS = 10
 SINGLES = "bench.singles"
+LAPS = 6
 CAPTURE = "usdm_{}_20240808.gz"
 
 Event = hot.TradeFrame | hot.Tick
@@ -87,8 +89,8 @@ def full_frames(trades: int, size: int = 100) -> Iterator[Event]:
 
 
 def captured_frames(folder: Path) -> Iterator[Event]:
-    """The recording, cut by the gateway's own cutter at the pace at which it was received."""
-    trades = sorted(_captured(folder))
+    """The recording, cut by the gateway's own cutter at the pace at which it was received, several times over."""
+    trades = list(_laps(sorted(_captured(folder))))
     first = {name: next(trade.id for _, n, trade in trades if n == name) for name in {name for _, name, _ in trades}}
     cutter = Cutter("recorded", first, trades[0][2].t)
     for now_ms, name, trade in trades:
@@ -96,6 +98,17 @@ def captured_frames(folder: Path) -> Iterator[Event]:
         yield from cutter.passed(trade.t)
         yield from cutter.add(name, trade, now_ms)
     yield from cutter.cut_all()
+
+
+def _laps(trades: list[tuple[float, str, Cut]]) -> Iterator[tuple[float, str, Cut]]:
+    """Ids and times go on from lap to lap, as if the market did the same again."""
+    names = sorted({name for _, name, _ in trades})
+    counts = {name: sum(n == name for _, n, _ in trades) for name in names}
+    length_ms = trades[-1][0] - trades[0][0] + 1_000
+    for lap in range(LAPS):
+        for received, name, trade in trades:
+            again = trade._replace(id=trade.id + lap * counts[name], t=trade.t + lap * int(length_ms))
+            yield received + lap * length_ms, name, again
 
 
 def _captured(folder: Path) -> Iterator[tuple[float, str, Cut]]:
@@ -210,7 +223,8 @@ _QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
 
 def _producer(bootstrap: str) -> Producer:
-    return Producer({"bootstrap.servers": bootstrap, "compression.type": "lz4", "linger.ms": 5})
+    quiet = logging.getLogger("librdkafka")
+    return Producer({"bootstrap.servers": bootstrap, "compression.type": "lz4", "linger.ms": 5, "logger": quiet})
 
 
 def _put(producer: Producer, topic: str, value: bytes, key: bytes | None, partition: int) -> None:

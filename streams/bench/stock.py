@@ -1,4 +1,4 @@
-"""A Faust agent as the manual writes it, one trade a message: what the frames are measured against.
+"""A Faust agent as the manual writes it, with all its defaults, one trade a message: what the frames are measured against.
 
 python -m streams.bench.stock TOPIC BOOTSTRAP N      prints trades a second
 """
@@ -14,7 +14,6 @@ from typing import Any
 
 import faust
 import msgspec
-import uvloop
 
 
 class Trade(msgspec.Struct):
@@ -29,7 +28,6 @@ class Trade(msgspec.Struct):
 
 
 def main(topic_name: str, bootstrap: str, n: int) -> None:
-    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     app = faust.App(
@@ -56,7 +54,9 @@ def main(topic_name: str, bootstrap: str, n: int) -> None:
                 os._exit(0)
 
     app.agent(channel)(count)
-    faust.Worker(app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False).execute_from_commandline()
+    worker = faust.Worker(app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False)
+    worker.spinner = None
+    worker.execute_from_commandline()
 
 
 if __name__ == "__main__":
