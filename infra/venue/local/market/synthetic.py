@@ -12,12 +12,12 @@ block to block, so a start in the middle recomputes the blocks before it (some 1
 the candles behind the history of the live seed are that exchange's future.
 
 Returns: market factor + own part, Student-t innovations, log-volatility AR(1) and a market-wide regime (quiet, normal,
-volatile), weakly pulled back to the base price so that ticks keep their meaning. Volume follows volatility and the size of
-the move. None of this says anything about direction.
+volatile), rare jumps of a symbol of its own, weakly pulled back to the base price so that ticks keep their meaning. Volume
+follows volatility and the size of the move. None of this says anything about direction.
 
 The planted signal: about every 30 candles a symbol shows a pattern, a volume burst (5-9 x) on a full body that closes at its
 extreme. The following DRIFT_CANDLES carry a drift of about 3.3 %, in 82 % of the cases in the pattern's direction, otherwise
-against it, so take-profits fill and stops do too. Decoys (the same burst closing in the middle, no drift) make volume alone
+against it and then mostly at once, so take-profits fill and stops do too. Decoys (the same burst closing in the middle, no drift) make volume alone
 worthless. With planted_signal=False the patterns stay and the drift is gone.
 """
 
@@ -41,8 +41,11 @@ BLOCK: Final = 1024
 DRIFT_CANDLES: Final = 12
 RIGHT: Final = 0.82  # share of patterns after which the drift keeps their direction
 DRIFT_RIGHT: Final = (0.026, 0.040)  # total log move over the drift, uniform
-DRIFT_WRONG: Final = (0.030, 0.042)
+DRIFT_WRONG: Final = (0.034, 0.048)
 DRIFT_FADE: Final = 0.8  # a candle: most of it comes early, so that late rows say little and exits come soon
+WRONG_FADE: Final = 0.3  # a false break turns at once: stops meet it before any model can
+JUMP_RATE: Final = 1 / 200  # a candle and symbol: news that nothing announces
+JUMP: Final = (0.028, 0.045)  # log move, either way
 MIN_GAP: Final = 14  # more than DRIFT_CANDLES: drifts of one symbol never overlap
 MEAN_EXTRA_GAP: Final = 16
 BURST: Final = (5.0, 9.0)  # volume of a pattern, and of a decoy, in typical volumes
@@ -219,6 +222,8 @@ class _Stream:
         move[middling] *= 0.15
         if planted_signal:
             move += drift
+        jump = (rng.random(BLOCK) < JUMP_RATE) & (sign == 0) & ~middling
+        move += np.where(jump, rng.uniform(*JUMP, BLOCK) * np.where(rng.random(BLOCK) < 0.5, 1, -1), 0.0)
         log_price = _recursion(self.away, move, 1 - PULL)
         self.away = float(log_price[-1])
         close = np.maximum(np.rint(self.base * np.exp(log_price)), 100).astype(np.int64)
@@ -244,7 +249,8 @@ class _Stream:
         direction = np.where(rng.random(MAX_PATTERNS) < 0.5, 1, -1)
         right = rng.random(MAX_PATTERNS) < RIGHT
         total = np.where(right, rng.uniform(*DRIFT_RIGHT, MAX_PATTERNS), -rng.uniform(*DRIFT_WRONG, MAX_PATTERNS))
-        shape = rng.gamma(2.0, size=(MAX_PATTERNS, DRIFT_CANDLES)) * DRIFT_FADE ** np.arange(DRIFT_CANDLES)
+        fade = np.where(right, DRIFT_FADE, WRONG_FADE)[:, None]
+        shape = rng.gamma(2.0, size=(MAX_PATTERNS, DRIFT_CANDLES)) * fade ** np.arange(DRIFT_CANDLES)
         places = self.until_pattern + np.concatenate(([0], np.cumsum(gaps)))
         at = places[places < BLOCK]
         self.until_pattern = int(places[len(at)]) - BLOCK
