@@ -174,6 +174,7 @@ def _settle(before: State, after: State, event: Event | hot.Marks, ctx: Context,
     old, plan = before.plan, after.plan
     if plan is not None:
         fresh = old is None or old.plan_id != plan.plan_id
+        moved = plan != old
         facts = Facts(ctx.policy, filters, after.mark, math.ceil(ctx.policy.exits.grace_s))
         plan, fired = advance(plan, facts)
         changed = fresh or _published(old) != _published(plan)
@@ -182,7 +183,7 @@ def _settle(before: State, after: State, event: Event | hot.Marks, ctx: Context,
         after = msgspec.structs.replace(after, plan=plan)
         if changed:
             events.append(_plan_event(after, plan, ctx))
-        if changed or fired or isinstance(event, hot.Marks):
+        if moved or fired:  # a mark always moves the plan's count of them
             events.append(_decision(after, plan, fired, event, ctx, fresh))
         if plan.mode == "LIVE":
             events += [_exit(after, plan, intent, ctx) for hit in fired for intent in hit.intents]

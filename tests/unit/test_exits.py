@@ -571,3 +571,16 @@ def test_an_instrument_nobody_lists_is_left_alone() -> None:
     assert isinstance(event, ExitPlan)
     ctx = Context("any", 0, 0, Policy(), 1, "sim", {})
     assert exits.step(None, verdict(Side.LONG), ctx, {}).events == ()
+
+
+def test_what_changes_only_our_knowledge_is_told_too() -> None:
+    """The close's own life decides when it is sent again, so a replay must know between which marks it was read."""
+    street = Street()
+    street.entered()
+    street.mark(64100.0)
+    street.take(verdict(Side.SHORT))
+    (close,) = street.intents(ExitAction.CLOSE)
+    revision = street.plan.revision
+    (told,) = street.answer(close, OrderState.SENDING)
+    assert isinstance(told, ExitDecision)
+    assert (told.decision, told.reason, told.plan_revision, told.marks_offset) == ("HOLD", "ORDER", revision, 1)
