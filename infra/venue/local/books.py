@@ -21,7 +21,7 @@ GAP_PARTS: Final = 20_000  # price / this = distance of two levels
 class Book:
     """One symbol's best quote and the ladder behind it."""
 
-    __slots__ = ("ask", "ask_qty", "bid", "bid_qty", "last", "quote_t", "symbol", "used")
+    __slots__ = ("ask", "ask_qty", "bid", "bid_qty", "last", "most", "quote_t", "symbol", "used")
 
     def __init__(self, symbol: Symbol, last: int) -> None:
         self.symbol = symbol
@@ -30,6 +30,7 @@ class Book:
         self.bid, self.ask = max(1, last - 1), last
         self.bid_qty = self.ask_qty = self._floor(last)  # until the market speaks
         self.used: dict[int, int] = {}
+        self.most: int | None = None  # a thin book by order: nobody gets more than this at once
 
     def quote(self, quote: Quote) -> None:
         self.bid, self.bid_qty, self.ask, self.ask_qty = quote.bid, quote.bid_qty, quote.ask, quote.ask_qty
@@ -56,6 +57,8 @@ class Book:
     def take(self, taker: Side, qty: int, limit: int | None) -> list[tuple[int, int]]:
         """Consume up to `qty` steps no worse than `limit`; gives what was got as (price, steps)."""
         got: list[tuple[int, int]] = []
+        if self.most is not None:
+            qty = min(qty, self.most)
         for price, there in self.levels(taker):
             if qty <= 0 or (limit is not None and (price > limit if taker == "BUY" else price < limit)):
                 break

@@ -71,4 +71,22 @@ class SetMarginType:
     margin_type: Literal["CROSSED", "ISOLATED"]
 
 
-Command = PlaceOrder | PlaceAlgo | CancelOrder | CancelAllOrders | CancelAlgo | CancelAllAlgos | SetLeverage | SetMarginType
+@dataclass(frozen=True, slots=True)
+class SetSymbolStatus:
+    """Not a client's: the exchange itself takes a symbol out of trading, or back in."""
+
+    symbol: str
+    status: str
+
+
+Command = (
+    PlaceOrder
+    | PlaceAlgo
+    | CancelOrder
+    | CancelAllOrders
+    | CancelAlgo
+    | CancelAllAlgos
+    | SetLeverage
+    | SetMarginType
+    | SetSymbolStatus
+)

@@ -11,6 +11,7 @@ documented, and the cautious reading is the default.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 
 from infra.venue.local import filters
@@ -31,10 +32,12 @@ class Conditional:
         self.floor = floor
         self.matching = matching
         self.children_compete = children_compete
+        self.refuses_child: Callable[[str], bool] | None = None  # a planned fault: symbol -> rejected at its trigger
 
     def place(self, ask: PlaceAlgo) -> Algo:
         floor = self.floor
         symbol = floor.symbol(ask.symbol)
+        floor.check_open(ask.symbol, reduces=ask.reduce_only or ask.close_position)
         trigger_ticks = filters.trigger_ticks(symbol, ask.trigger)
         qty = 0
         if ask.close_position:
@@ -113,6 +116,10 @@ class Conditional:
         floor.armed[algo.symbol].remove(algo)
         algo.trigger_t = floor.now
         self._tell(algo, "TRIGGERING")
+        if self.refuses_child is not None and self.refuses_child(algo.symbol):
+            algo.reason = "Margin is insufficient."
+            self._tell(algo, "REJECTED")
+            return
         try:
             qty = self._child_qty(algo)
         except Refusal as no:

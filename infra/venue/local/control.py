@@ -1,7 +1,9 @@
-"""The control port, loopback only: pause and resume the market, read the exchange's own log and audit, plan faults.
+"""The control port, loopback only: pause and resume the market, read the exchange's own log and audit, plan faults, and
+do what no client of ours does.
 
-GET /control/state · GET /control/log[?after=SEQ] · GET /control/audit[?since=EPOCH_SECONDS]
+GET /control/state · /control/log[?after=SEQ] · /control/audit[?since=EPOCH_SECONDS] · /control/faults
 POST /control/pause · /control/resume · /control/faults · /control/price-shock · /control/shutdown
+POST /control/trade · /control/symbol · /control/liquidity · /control/skew · /control/limits (see hand.py)
 DELETE /control/faults
 """
 
@@ -17,6 +19,7 @@ from aiohttp import web
 
 from infra.errors import UserError
 from infra.venue.local.audit import audit
+from infra.venue.local.hand import ACTS, Act
 
 if TYPE_CHECKING:
     from infra.venue.local.runtime import Exchange
@@ -36,6 +39,9 @@ class Control:
         router.add_delete("/control/faults", self.forget_faults)
         router.add_post("/control/price-shock", self.shock)
         router.add_post("/control/shutdown", self.shutdown)
+        router.add_get("/control/faults", self.faults)
+        for name, act in ACTS.items():
+            router.add_post(f"/control/{name}", self._acting(act))
 
     async def state(self, request: web.Request) -> web.Response:
         return _json(self.exchange.state())
@@ -62,15 +68,30 @@ class Control:
         return _json(self.exchange.state())
 
     async def plan_fault(self, request: web.Request) -> web.Response:
-        """{"route": "order" | "DELETE algoOrder", "kind": ..., "count": 1, "delay_s": 0}"""
+        """{"route": "order" | "DELETE algoOrder", "kind": ..., "count": 1, "probability": 1, ...}: see faults.py, socket_faults.py"""
         try:
             body = json.loads(await request.text())
-            fault = self.exchange.faults.plan(body if isinstance(body, dict) else {})
+            done = await self.exchange.plan_fault(body if isinstance(body, dict) else {})
         except ValueError:
             return _refused(UserError("the fault cannot be planned", "the body is not JSON", "send a JSON object"))
         except UserError as mistake:
             return _refused(mistake)
-        return _json(msgspec.to_builtins(fault))
+        return _json(done)
+
+    async def faults(self, request: web.Request) -> web.Response:
+        return _json([fault.row() for fault in self.exchange.faults.planned])
+
+    def _acting(self, act: Act) -> Any:
+        async def handler(request: web.Request) -> web.Response:
+            try:
+                body = json.loads(await request.text() or "{}")
+                return _json(act(self.exchange, body if isinstance(body, dict) else {}))
+            except ValueError:
+                return _refused(UserError("nothing was done", "the body is not JSON", "send a JSON object"))
+            except UserError as mistake:
+                return _refused(mistake)
+
+        return handler
 
     async def forget_faults(self, request: web.Request) -> web.Response:
         self.exchange.faults.planned.clear()

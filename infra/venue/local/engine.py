@@ -15,7 +15,7 @@ from infra.venue.local.brackets import max_leverage, max_notional
 from infra.venue.local.commands import Command
 from infra.venue.local.conditional import Conditional
 from infra.venue.local.floor import Floor
-from infra.venue.local.happenings import ConfigChanged, Happening
+from infra.venue.local.happenings import ConfigChanged, Happening, StatusChanged
 from infra.venue.local.market.base import Mark, MarketEvent, Quote, Symbol, Trade
 from infra.venue.local.matching import Matching
 from infra.venue.local.orders import Algo, Order
@@ -100,6 +100,10 @@ class Engine:
                 self._set_leverage(ask)
             case commands.SetMarginType():
                 self._set_margin_type(ask)
+            case commands.SetSymbolStatus():
+                self.floor.symbol(ask.symbol)
+                self.floor.status[ask.symbol] = ask.status
+                self.floor.out.append(StatusChanged(ask.symbol, ask.status, self.floor.now))
 
     def _set_leverage(self, ask: commands.SetLeverage) -> None:
         symbol = self.floor.symbol(ask.symbol)

@@ -1,63 +1,167 @@
-"""Planned misbehaviour of the door, for tests: what clients must survive, on chosen routes, a chosen number of times.
+"""Planned misbehaviour, for tests: what clients must survive, on chosen routes, a chosen number of times, with a chosen
+probability (from a seeded generator).
 
-- accept-then-hang: the request takes effect and is never answered
-- accept-then-drop: it takes effect and the connection is cut
-- accept-then-503: it takes effect and the answer is "Unknown error"
-- refuse-503: it takes no effect, "Service Unavailable."
-- delay: it takes effect at once and is answered late
-- late: it takes effect late, perhaps after the client has given up
+At the door (`route`: "order", "DELETE algoOrder", "*"):
+- accept-then-hang, -drop, -503, -html, -1007: the request takes effect and its answer is lost in that way
+- refuse-503, refuse-drop: it takes no effect; "Service Unavailable.", or the connection is cut
+- refuse with `code` (or refuse-1021 and so on): it takes no effect and is answered with that code of the exchange;
+  a throttled one (-1008) lets through what reduces a position, as live
+- 429, 418: it takes no effect and is answered so, with Retry-After of `retry_after_s`
+- delay: it takes effect at once and is answered late; late: it takes effect late, perhaps after the client has given up
+- stale: answered from the account and the books as they were when the fault was planned
+On the user stream (`route`: an event's name or "*"): event-duplicate, event-delay, event-reorder, event-drop.
+At a trigger (`route`: a symbol or "*"): algo-reject.
+
+`count` is how often (default 1; with `for_s` without end), `for_s` how long in real seconds.
 """
 
 from __future__ import annotations
 
+import random
+import re
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from infra.errors import UserError
+from infra.venue.local.limits import Throttled
+from infra.venue.local.refusals import MESSAGES, refuse
 
-Kind = Literal["accept-then-hang", "accept-then-drop", "accept-then-503", "refuse-503", "delay", "late"]
-KINDS: Final = ("accept-then-hang", "accept-then-drop", "accept-then-503", "refuse-503", "delay", "late")
+if TYPE_CHECKING:
+    from infra.venue.local.venue import Venue
+
+DOOR: Final = (
+    "accept-then-hang",
+    "accept-then-drop",
+    "accept-then-503",
+    "accept-then-html",
+    "accept-then-1007",
+    "refuse-503",
+    "refuse-drop",
+    "refuse",
+    "429",
+    "418",
+    "delay",
+    "late",
+    "stale",
+)
+EVENTS: Final = ("event-duplicate", "event-delay", "event-reorder", "event-drop")
+TRIGGERS: Final = ("algo-reject",)
+KINDS: Final = DOOR + EVENTS + TRIGGERS
+ENDLESS: Final = 1_000_000_000
+_REFUSE_CODE: Final = re.compile(r"refuse(-[0-9]{4})")
+_METHODS: Final = ("GET", "POST", "PUT", "DELETE", "WS")
 
 
 @dataclass(slots=True)
 class Fault:
-    """`route` is "order", "POST order" or "POST /fapi/v1/order"; without a method it means POST."""
+    """`route` is "order", "POST order" or "POST /fapi/v1/order"; without a method it means POST (for "*": all)."""
 
     method: str
-    path: str  # the end of the path, without a leading slash
-    kind: Kind
-    count: int
-    delay_s: float
+    path: str  # the end of the path, without a leading slash; or an event, or a symbol
+    kind: str
+    count: int = 1
+    delay_s: float = 0.0
+    code: int = 0
+    probability: float = 1.0
+    until_s: float | None = None  # monotonic
+    retry_after_s: int = 1
+    hits: int = 0
+    view: Venue | None = None  # for stale: what it answers from
+
+    @property
+    def is_over(self) -> bool:
+        return self.count <= 0 or (self.until_s is not None and time.monotonic() >= self.until_s)
 
     def meets(self, method: str, path: str) -> bool:
-        return self.count > 0 and method == self.method and path.endswith("/" + self.path)
+        if self.path == "*":
+            return self.method in ("*", method)
+        return method == self.method and path.endswith("/" + self.path)
+
+    def refuse_if_meant(self) -> None:
+        if self.kind == "refuse":
+            raise refuse(self.code)
+        if self.kind == "429":
+            raise Throttled(-1003, "Too many requests.", 429, self.retry_after_s)
+        if self.kind == "418":
+            raise Throttled(-1003, "Way too many requests; IP(127.0.0.1) banned.", 418, self.retry_after_s)
+
+    def row(self) -> dict[str, Any]:
+        names = ("method", "path", "kind", "count", "delay_s", "code", "probability", "retry_after_s", "hits")
+        return {name: getattr(self, name) for name in names}
+
+
+def _reduces(params: Mapping[str, str]) -> bool:
+    return "true" in (params.get("reduceOnly", "").lower(), params.get("closePosition", "").lower())
 
 
 class Faults:
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 1) -> None:
         self.planned: list[Fault] = []
+        self._dice = random.Random(seed)
 
-    def plan(self, body: dict[str, Any]) -> Fault:
+    def plan(self, body: Mapping[str, Any]) -> Fault:
         what = "the fault cannot be planned"
-        kind, route = body.get("kind"), body.get("route")
+        kind, route = body.get("kind"), body.get("route", "")
+        kind, code = str(kind), body.get("code", 0)
+        if (coded := _REFUSE_CODE.fullmatch(kind)) is not None:
+            kind, code = "refuse", coded[1]
         if kind not in KINDS:
-            raise UserError(what, f"kind {kind!r} is unknown", f"choose one of {', '.join(KINDS)}")
-        if not isinstance(route, str) or not route:
+            raise UserError(what, f"kind {body.get('kind')!r} is unknown", f"choose one of {', '.join(KINDS)}")
+        if not isinstance(route, str) or (not route and kind in DOOR):
             raise UserError(what, "no route was named", 'name one, such as "order" or "DELETE algoOrder"')
-        first, _, rest = route.strip().partition(" ")
-        method, path = (first.upper(), rest) if rest else ("POST", first)
         try:
-            count, delay_s = int(body.get("count", 1)), float(body.get("delay_s", 0.0))
+            lasting_s = float(body["for_s"]) if "for_s" in body else None
+            fault = Fault(
+                *_where(route or "*"),
+                kind,
+                count=int(body.get("count", 1 if lasting_s is None else ENDLESS)),
+                delay_s=float(body.get("delay_s", 0.0)),
+                code=int(code),
+                probability=float(body.get("probability", 1.0)),
+                until_s=None if lasting_s is None else time.monotonic() + lasting_s,
+                retry_after_s=int(body.get("retry_after_s", 1)),
+            )
         except (TypeError, ValueError):
-            raise UserError(what, "count or delay_s is not a number", "give numbers") from None
-        fault = Fault(method, path.lstrip("/"), cast(Kind, kind), count, delay_s)
+            raise UserError(what, "one of count, delay_s, for_s, probability, code is not a number", "give numbers") from None
+        if kind == "refuse" and fault.code not in MESSAGES:
+            raise UserError(what, f"code {fault.code} is unknown", f"choose one of {', '.join(map(str, MESSAGES))}")
         self.planned.append(fault)
         return fault
 
-    def take(self, method: str, path: str) -> Fault | None:
+    def take(self, method: str, path: str, params: Mapping[str, str] | None = None) -> Fault | None:
         """The first planned fault that this request meets; it is used up by one."""
-        for fault in self.planned:
+        for fault in self._living(DOOR):
             if fault.meets(method, path):
-                fault.count -= 1
-                return fault
+                if fault.code == -1008 and params is not None and _reduces(params):
+                    continue
+                if self._hit(fault):
+                    return fault
         return None
+
+    def take_event(self, name: str) -> Fault | None:
+        return next((f for f in self._living(EVENTS) if f.path in ("*", name) and self._hit(f)), None)
+
+    def take_trigger(self, symbol: str) -> bool:
+        return any(f.path in ("*", symbol) and self._hit(f) for f in self._living(TRIGGERS))
+
+    def _living(self, kinds: tuple[str, ...]) -> list[Fault]:
+        if not self.planned:
+            return []
+        self.planned = [fault for fault in self.planned if not fault.is_over]
+        return [fault for fault in self.planned if fault.kind in kinds]
+
+    def _hit(self, fault: Fault) -> bool:
+        if fault.is_over or (fault.probability < 1 and self._dice.random() >= fault.probability):
+            return False
+        fault.count -= 1
+        fault.hits += 1
+        return True
+
+
+def _where(route: str) -> tuple[str, str]:
+    first, _, rest = route.strip().partition(" ")
+    if rest and first.upper() in _METHODS:
+        return first.upper(), rest.strip().lstrip("/")
+    return ("*" if first == "*" else "POST"), first.lstrip("/")

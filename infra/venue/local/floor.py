@@ -38,6 +38,7 @@ class Floor:
         self.algo_id = FIRST_ALGO_ID
         self.order_named: dict[str, Order] = {}  # the newest of each client id: only it can be open
         self.algo_named: dict[str, Algo] = {}
+        self.status: dict[str, str] = dict.fromkeys(self.symbols, "TRADING")
         self.now = 0
         self.out: list[Happening] = []
 
@@ -46,6 +47,14 @@ class Floor:
             return self.symbols[name]
         except KeyError:
             raise refuse(-1121) from None
+
+    def check_open(self, symbol: str, *, reduces: bool) -> None:
+        """Refuse where the symbol's status forbids an order."""
+        status = self.status[symbol]
+        if status == "CLOSE":
+            raise refuse(-4141)
+        if status != "TRADING" and not reduces:
+            raise refuse(-4140)
 
     def position(self, symbol: str) -> Position:
         return self.account.positions[symbol]

@@ -62,4 +62,11 @@ class ConfigChanged:
     leverage_changed: bool
 
 
-Happening = OrderChanged | AlgoChanged | AccountChanged | ConfigChanged
+@dataclass(frozen=True, slots=True)
+class StatusChanged:
+    symbol: str
+    status: str
+    t: int
+
+
+Happening = OrderChanged | AlgoChanged | AccountChanged | ConfigChanged | StatusChanged

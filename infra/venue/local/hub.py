@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
@@ -28,21 +29,32 @@ def category_of(stream: str) -> Category:
 class Listener:
     """One WebSocket connection and what waits for it."""
 
-    def __init__(self, ws: web.WebSocketResponse, category: Category, *, combined: bool) -> None:
+    def __init__(
+        self, ws: web.WebSocketResponse, category: Category, *, combined: bool, transport: asyncio.BaseTransport | None = None
+    ) -> None:
         self.ws = ws
+        self._transport = transport
         self.category = category
         self.combined = combined
         self.streams: dict[str, None] = {}  # in the order of asking
         self.queue: deque[str] = deque()
         self._wake = asyncio.Event()
         self.overrun = False
+        self.muted = False  # half-open: the connection stands and nothing comes any more, not even a pong
 
     def push(self, text: str) -> None:
+        if self.muted:
+            return
         if len(self.queue) >= MOST_QUEUED:
             self.overrun = True
         else:
             self.queue.append(text)
         self._wake.set()
+
+    def abort(self) -> None:
+        """Cut the connection without a word."""
+        if isinstance(self._transport, asyncio.Transport):
+            self._transport.abort()
 
     async def deliver(self) -> None:
         """Send what is queued until the connection ends."""
@@ -62,6 +74,7 @@ class Hub:
         self._users: dict[Listener, None] = {}
         self.listeners: dict[Listener, None] = {}
         self.sent = 0
+        self.on_the_way: Callable[[str, Callable[[str], None]], None] | None = None  # what befalls user events
 
     def join(self, listener: Listener) -> None:
         self.listeners[listener] = None
@@ -106,6 +119,15 @@ class Hub:
         self.sent += len(listeners)
 
     def send_user(self, text: str) -> None:
+        if self.on_the_way is not None:
+            self.on_the_way(text, self._push_user)
+        else:
+            self._push_user(text)
+
+    def users(self) -> list[Listener]:
+        return list(self._users)
+
+    def _push_user(self, text: str) -> None:
         for listener in self._users:
             listener.push(text)
         self.sent += len(self._users)

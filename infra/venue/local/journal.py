@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from infra.venue.local.engine import Engine
-from infra.venue.local.happenings import AlgoChanged, ConfigChanged, Fill, Happening, OrderChanged
+from infra.venue.local.happenings import AlgoChanged, ConfigChanged, Fill, Happening, OrderChanged, StatusChanged
 from infra.venue.local.orders import algo_from, order_from, order_row
 
 Record = dict[str, Any]
@@ -45,6 +45,8 @@ class Journal:
                 case ConfigChanged():
                     settings = {"symbol": what.symbol, "leverage": what.leverage, "margin_type": what.margin_type}
                     self.write("config", what.t, wall, settings)
+                case StatusChanged():
+                    self.write("status", what.t, wall, {"symbol": what.symbol, "status": what.status})
         self.flush()
 
     def flush(self) -> None:
@@ -107,6 +109,8 @@ def restore(engine: Engine, records: list[Record]) -> None:
             case "config":
                 position = floor.position(record["symbol"])
                 position.leverage, position.margin_type = record["leverage"], record["margin_type"]
+            case "status":
+                floor.status[record["symbol"]] = record["status"]
             case "fill":
                 symbol, ticks, steps, maker = record["symbol"], record["ticks"], record["steps"], record["maker"]
                 realised, fee = floor.account.settle(symbol, record["side"], ticks, steps, maker, record["t"])

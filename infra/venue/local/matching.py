@@ -35,6 +35,7 @@ class Matching:
         """Check, accept, match. Raises Refusal before anything has changed."""
         floor = self.floor
         symbol = floor.symbol(ask.symbol)
+        floor.check_open(ask.symbol, reduces=ask.reduce_only)
         market = ask.type == "MARKET"
         price = 0
         if not market:

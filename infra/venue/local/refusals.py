@@ -21,7 +21,15 @@ class Refusal(Exception):
 _NO_RECORD: Final = "The order will not be recorded in the order history."
 
 MESSAGES: Final[dict[int, str]] = {
+    -1000: "An unknown error occured while processing the request.",
+    -1001: "Internal error; unable to process your request. Please try again.",
+    -1002: "You are not authorized to execute this request.",
     -1003: "Too many requests.",
+    -1006: "An unexpected response was received from the message bus. Execution status unknown.",
+    -1007: "Timeout waiting for response from backend server. Send status unknown; execution status unknown.",
+    -1008: "Server is currently overloaded with other requests. Please try again in a few minutes.",
+    -1015: "Too many new orders.",
+    -1016: "This service is no longer available.",
     -1021: "Timestamp for this request is outside of the recvWindow.",
     -1022: "Signature for this request is not valid.",
     -1111: "Precision is over the maximum defined for this asset.",
@@ -32,10 +40,12 @@ MESSAGES: Final[dict[int, str]] = {
     -1121: "Invalid symbol.",
     -1125: "This listenKey does not exist.",
     -1131: "recvWindow must be less than 60000.",
+    -2010: "New order rejected.",
     -2011: "Unknown order sent.",
     -2013: "Order does not exist.",
     -2014: "API-key format invalid.",
     -2015: "Invalid API-key, IP, or permissions for action.",
+    -2018: "Balance is insufficient.",
     -2019: "Margin is insufficient.",
     -2021: "Order would immediately trigger.",
     -2022: "ReduceOnly Order is rejected.",
@@ -64,17 +74,24 @@ MESSAGES: Final[dict[int, str]] = {
     -4116: "ClientOrderId is duplicated.",
     -4118: "ReduceOnly Order Failed. Please check your existing position and open orders.",
     -4120: "Order type not supported for this endpoint. Please use the Algo Order API endpoints instead.",
+    -4131: "The counterparty's best price does not meet the PERCENT_PRICE filter limit.",
     -4130: "An open stop or take profit order with GTE and closePosition in the direction is existing.",
     -4137: "Quantity must be zero with closePosition equals true.",
+    -4140: "Invalid symbol status for opening position.",
+    -4141: "Symbol is closed.",
+    -4192: "Trade forbidden due to Cooling-off Period.",
     -4509: "Time in Force (TIF) GTE can only be used with open positions.",
     -5021: f"Due to the order could not be filled immediately, the FOK order has been rejected. {_NO_RECORD}",
     -5022: f"Due to the order could not be executed as maker, the Post Only order will be rejected. {_NO_RECORD}",
 }
 
 
+STATUSES: Final = {-1000: 500, -1001: 500, -1002: 401, -1006: 500, -1007: 408, -1008: 503, -1016: 503, -2014: 401, -2015: 401}
+
+
 def refuse(code: int) -> Refusal:
     """The refusal with the exchange's own words; use it as `raise refuse(-2022)`."""
-    return Refusal(code, MESSAGES[code], status=401 if code in (-2014, -2015) else 400)
+    return Refusal(code, MESSAGES[code], status=STATUSES.get(code, 400))
 
 
 def missing(parameter: str) -> Refusal:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from infra.venue.local import wire_market
@@ -13,20 +12,16 @@ from infra.venue.local.tape import Tape
 from infra.venue.local.venue import Venue
 
 
-def real_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 def ping(venue: Venue, params: Params) -> Any:
     return {}
 
 
 def server_time(venue: Venue, params: Params) -> Any:
-    return {"serverTime": real_ms()}
+    return {"serverTime": venue.request_ms()}
 
 
 def exchange_info(venue: Venue, params: Params) -> Any:
-    return wire_market.exchange_info(tuple(venue.symbols.values()), real_ms())
+    return wire_market.exchange_info(tuple(venue.symbols.values()), venue.request_ms(), venue.engine.floor.status)
 
 
 def _name(venue: Venue, params: Params, key: str = "symbol") -> str:

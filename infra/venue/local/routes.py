@@ -11,6 +11,7 @@ from infra.venue.local import rest_market as market
 from infra.venue.local import rest_orders as orders
 from infra.venue.local.params import Params
 from infra.venue.local.venue import Venue
+from infra.venue.local.weights import Weight, always, by_depth, by_klines, by_symbol
 
 Handler = Callable[[Venue, Params], Any]
 Access = Literal["open", "key", "signed"]
@@ -20,15 +21,23 @@ Access = Literal["open", "key", "signed"]
 class Route:
     answer: Handler
     access: Access
-    weight: int
+    weight: Weight
+    orders: tuple[int, int] = (0, 0)  # what it adds to the order counts of 10 s and of 1 min
 
 
-def _open(answer: Handler, weight: int = 1) -> Route:
-    return Route(answer, "open", weight)
+def _open(answer: Handler, weight: int | Weight = 1) -> Route:
+    return Route(answer, "open", always(weight) if isinstance(weight, int) else weight)
 
 
-def _signed(answer: Handler, weight: int = 1) -> Route:
-    return Route(answer, "signed", weight)
+def _keyed(answer: Handler, weight: int | Weight = 1) -> Route:
+    return Route(answer, "key", always(weight) if isinstance(weight, int) else weight)
+
+
+def _signed(answer: Handler, weight: int | Weight = 1, orders: tuple[int, int] = (0, 0)) -> Route:
+    return Route(answer, "signed", always(weight) if isinstance(weight, int) else weight, orders)
+
+
+ONE: Final = (1, 1)
 
 
 ROUTES: Final[dict[tuple[str, str], Route]] = {
@@ -38,29 +47,29 @@ ROUTES: Final[dict[tuple[str, str], Route]] = {
     ("GET", "/fapi/v1/ping"): _open(market.ping),
     ("GET", "/fapi/v1/time"): _open(market.server_time),
     ("GET", "/fapi/v1/exchangeInfo"): _open(market.exchange_info),
-    ("GET", "/fapi/v1/klines"): _open(market.klines, 5),
-    ("GET", "/fapi/v1/continuousKlines"): _open(market.continuous_klines, 5),
+    ("GET", "/fapi/v1/klines"): _open(market.klines, by_klines),
+    ("GET", "/fapi/v1/continuousKlines"): _open(market.continuous_klines, by_klines),
     ("GET", "/fapi/v1/aggTrades"): _open(market.agg_trades, 20),
     ("GET", "/fapi/v1/trades"): _open(market.recent_trades, 5),
     ("GET", "/fapi/v1/historicalTrades"): _open(market.recent_trades, 20),
-    ("GET", "/fapi/v1/depth"): _open(market.depth, 5),
-    ("GET", "/fapi/v1/premiumIndex"): _open(market.premium_index),
-    ("GET", "/fapi/v1/fundingInfo"): _open(market.funding_info),
-    ("GET", "/fapi/v1/fundingRate"): _open(market.funding_rate),
-    ("GET", "/fapi/v1/ticker/price"): _open(market.ticker_price),
-    ("GET", "/fapi/v2/ticker/price"): _open(market.ticker_price),
-    ("GET", "/fapi/v1/ticker/bookTicker"): _open(market.book_ticker, 2),
-    ("POST", "/fapi/v1/order"): _signed(orders.place_order, 0),
+    ("GET", "/fapi/v1/depth"): _open(market.depth, by_depth),
+    ("GET", "/fapi/v1/premiumIndex"): _open(market.premium_index, by_symbol(1, 10)),
+    ("GET", "/fapi/v1/fundingInfo"): _open(market.funding_info, 0),
+    ("GET", "/fapi/v1/fundingRate"): _open(market.funding_rate, 0),
+    ("GET", "/fapi/v1/ticker/price"): _open(market.ticker_price, by_symbol(1, 2)),
+    ("GET", "/fapi/v2/ticker/price"): _open(market.ticker_price, by_symbol(1, 2)),
+    ("GET", "/fapi/v1/ticker/bookTicker"): _open(market.book_ticker, by_symbol(2, 5)),
+    ("POST", "/fapi/v1/order"): _signed(orders.place_order, 0, ONE),
     ("GET", "/fapi/v1/order"): _signed(orders.query_order),
     ("DELETE", "/fapi/v1/order"): _signed(orders.cancel_order),
     ("GET", "/fapi/v1/openOrder"): _signed(orders.query_open_order),
-    ("GET", "/fapi/v1/openOrders"): _signed(orders.open_orders),
+    ("GET", "/fapi/v1/openOrders"): _signed(orders.open_orders, by_symbol(1, 40)),
     ("DELETE", "/fapi/v1/allOpenOrders"): _signed(orders.cancel_all_orders),
     ("GET", "/fapi/v1/allOrders"): _signed(orders.all_orders, 5),
-    ("POST", "/fapi/v1/algoOrder"): _signed(orders.place_algo, 0),
+    ("POST", "/fapi/v1/algoOrder"): _signed(orders.place_algo, 0, ONE),
     ("GET", "/fapi/v1/algoOrder"): _signed(orders.query_algo),
     ("DELETE", "/fapi/v1/algoOrder"): _signed(orders.cancel_algo),
-    ("GET", "/fapi/v1/openAlgoOrders"): _signed(orders.open_algos),
+    ("GET", "/fapi/v1/openAlgoOrders"): _signed(orders.open_algos, by_symbol(1, 40)),
     ("DELETE", "/fapi/v1/algoOpenOrders"): _signed(orders.cancel_all_algos),
     ("GET", "/fapi/v1/allAlgoOrders"): _signed(orders.all_algos, 5),
     ("GET", "/fapi/v1/userTrades"): _signed(account.user_trades, 5),
@@ -80,10 +89,8 @@ ROUTES: Final[dict[tuple[str, str], Route]] = {
     ("POST", "/fapi/v1/positionSide/dual"): _signed(account.set_position_mode),
     ("GET", "/fapi/v1/multiAssetsMargin"): _signed(account.multi_assets_mode, 30),
     ("GET", "/fapi/v1/income"): _signed(account.income, 30),
-    ("GET", "/fapi/v1/forceOrders"): _signed(account.no_rows, 20),
-    ("POST", "/fapi/v1/listenKey"): Route(account.obtain_listen_key, "key", 1),
-    ("PUT", "/fapi/v1/listenKey"): Route(account.extend_listen_key, "key", 1),
-    ("DELETE", "/fapi/v1/listenKey"): Route(account.close_listen_key, "key", 1),
+    ("GET", "/fapi/v1/forceOrders"): _signed(account.no_rows, by_symbol(20, 50)),
+    ("POST", "/fapi/v1/listenKey"): _keyed(account.obtain_listen_key),
+    ("PUT", "/fapi/v1/listenKey"): _keyed(account.extend_listen_key),
+    ("DELETE", "/fapi/v1/listenKey"): _keyed(account.close_listen_key),
 }
-
-COUNTED_AS_ORDERS: Final = (("POST", "/fapi/v1/order"), ("POST", "/fapi/v1/algoOrder"))

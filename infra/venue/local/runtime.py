@@ -17,14 +17,17 @@ from typing import Any, Final
 from aiohttp import web
 
 from infra.errors import UserError
+from infra.venue.local import socket_faults
 from infra.venue.local.auth import Keys
 from infra.venue.local.clock import MarketClock
 from infra.venue.local.control import Control
 from infra.venue.local.door import Door
+from infra.venue.local.event_faults import EventFaults
 from infra.venue.local.faults import Faults
 from infra.venue.local.hub import Hub
 from infra.venue.local.journal import Journal, restore
 from infra.venue.local.keeping import Keeper
+from infra.venue.local.limits import Limits
 from infra.venue.local.market.base import MarketSource
 from infra.venue.local.sockets import Sockets
 from infra.venue.local.venue import Venue
@@ -51,18 +54,22 @@ class Exchange:
         identity: dict[str, Any],
         fresh: bool = False,
         children_compete: bool = True,
+        limits: bool = True,
+        seed: int = 1,
     ) -> None:
         self.keeper = Keeper(directory, {**identity, "balance": f"{balance:f}"}, fresh=fresh)
         self.journal = Journal(self.keeper.journal_path)
         self.hub = Hub()
-        self.faults = Faults()
+        self.faults = Faults(seed)
+        self.hub.on_the_way = EventFaults(self.faults).pass_on
         self.speed = speed
         self.venue = Venue(source, self.journal, self.hub, balance, self.keeper, children_compete=children_compete)
         if self.keeper.kept is not None:
             restore(self.venue.engine, self.journal.records)
             self.venue.catch_up(max(self.keeper.told_t, self.venue.engine.floor.now))
         self.clock = MarketClock(self.venue.market_t, speed, time.monotonic())
-        self.door = Door(self.venue, keys, self.faults)
+        self.venue.engine.conditional.refuses_child = self.faults.take_trigger
+        self.door = Door(self.venue, keys, self.faults, Limits(enforced=limits))
         self.sockets = Sockets(self.venue, self.hub)
         self.stopping = asyncio.Event()
         self.started_wall = time.time()
@@ -89,6 +96,15 @@ class Exchange:
         self._note(f"shock {name} {part:+f}")
         return ticks
 
+    async def plan_fault(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Plan what faults.py lists, or let happen at once what socket_faults.py lists."""
+        if body.get("kind") in socket_faults.KINDS:
+            return await socket_faults.befall(self.venue, body)
+        fault = self.faults.plan(body)
+        if fault.kind == "stale":
+            fault.view = self.venue.as_it_stands()
+        return fault.row()
+
     def resume(self) -> None:
         self.clock.resume(time.monotonic())
         self._note("resume")
@@ -105,6 +121,7 @@ class Exchange:
             "slipped_s": round(self.clock.slipped_s, 3),
             "started_wall": self.started_wall,
             "requests": self.door.requests,
+            "limits": self.door.limits.counts(time.time()),
             "records": len(self.journal.records),
         }
 

@@ -43,6 +43,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default="compete",
         help="compete: a triggered reduce-only stop is rejected when resting reduce-only orders cover the position",
     )
+    parser.add_argument(
+        "--limits", choices=("real", "off"), default="real", help="real: request weights and order counts end in 429 and 418"
+    )
     return parser.parse_args(argv)
 
 
@@ -75,6 +78,8 @@ async def run(options: argparse.Namespace) -> None:
         identity={"market": options.market, "seed": options.seed, "symbols": [s.name for s in source.symbols]},
         fresh=options.fresh,
         children_compete=options.children == "compete",
+        limits=options.limits == "real",
+        seed=options.seed,
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

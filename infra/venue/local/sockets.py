@@ -33,9 +33,9 @@ class Sockets:
 
     def _serve(self, category: str, *, combined: bool) -> Any:
         async def handler(request: web.Request) -> web.StreamResponse:
-            ws = web.WebSocketResponse(heartbeat=HEARTBEAT_S, compress=False)
+            ws = web.WebSocketResponse(heartbeat=HEARTBEAT_S, compress=False, autoping=False)
             await ws.prepare(request)
-            listener = Listener(ws, category, combined=combined)
+            listener = Listener(ws, category, combined=combined, transport=request.transport)
             self.hub.join(listener)
             sender = asyncio.create_task(listener.deliver())
             try:
@@ -62,7 +62,11 @@ class Sockets:
 
     async def _listen(self, listener: Listener) -> None:
         async for message in listener.ws:
-            if message.type is WSMsgType.TEXT:
+            if listener.muted:
+                continue
+            if message.type is WSMsgType.PING:
+                await listener.ws.pong(message.data)
+            elif message.type is WSMsgType.TEXT:
                 listener.push(json.dumps(self._reply(listener, message.data)))
 
     def _reply(self, listener: Listener, text: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ nobody sees half a step.
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Iterator
@@ -66,6 +67,7 @@ class Venue:
         self.events = 0
         self.ended = False
         self.shift = dict.fromkeys(self.symbols, 0)  # ticks by which shocks have moved each price, for good
+        self.skew_ms = 0  # by which the exchange's own clock is wrong
         self._quiet = False
         self._stale: dict[str, None] = {}  # symbols whose quote has moved since it was told
         self._told: dict[str, float] = {}  # stream kind and symbol -> wall seconds
@@ -121,6 +123,17 @@ class Venue:
     def _first_mark(self, name: str, last: int) -> Mark:
         price = last * self.symbols[name].tick
         return Mark(name, self.source.start_t, price, price, Decimal(0), next_funding(self.source.start_t))
+
+    def request_ms(self) -> int:
+        """The clock that requests are signed with: real time."""
+        return time.time_ns() // 1_000_000 + self.skew_ms
+
+    def as_it_stands(self) -> Venue:
+        """A view of account and books that does not move any more; only to be read."""
+        twin = copy.copy(self)
+        twin.engine = copy.copy(self.engine)
+        twin.engine.floor = copy.deepcopy(self.engine.floor)
+        return twin
 
     # --- time passes --------------------------------------------------------------------------------------------------------
 

@@ -161,7 +161,7 @@ def leverage_brackets(symbol: Symbol) -> Json:
     return {"symbol": symbol.name, "notionalCoef": 1.0, "brackets": rows}
 
 
-def exchange_info(symbols: tuple[Symbol, ...], server_ms: int) -> Json:
+def exchange_info(symbols: tuple[Symbol, ...], server_ms: int, status: dict[str, str]) -> Json:
     limits = [("REQUEST_WEIGHT", "MINUTE", 1, 2400), ("ORDERS", "MINUTE", 1, 1200), ("ORDERS", "SECOND", 10, 300)]
     return {
         "timezone": "UTC",
@@ -170,7 +170,7 @@ def exchange_info(symbols: tuple[Symbol, ...], server_ms: int) -> Json:
         "rateLimits": [{"rateLimitType": k, "interval": i, "intervalNum": n, "limit": limit} for k, i, n, limit in limits],
         "exchangeFilters": [],
         "assets": [{"asset": "USDT", "marginAvailable": True, "autoAssetExchange": "-10000"}],
-        "symbols": [symbol_info(symbol) for symbol in symbols],
+        "symbols": [{**symbol_info(symbol), "status": status[symbol.name]} for symbol in symbols],
     }
 
 

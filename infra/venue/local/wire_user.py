@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from infra.venue.local.account import money
 from infra.venue.local.floor import Floor
-from infra.venue.local.happenings import AccountChanged, AlgoChanged, ConfigChanged, Happening, OrderChanged
+from infra.venue.local.happenings import AccountChanged, AlgoChanged, ConfigChanged, Happening, OrderChanged, StatusChanged
 from infra.venue.local.market.base import Symbol
 from infra.venue.local.wire import Json, average, break_even, entry, price, qty, text
 
@@ -23,6 +23,8 @@ def user_event(floor: Floor, happened: Happening) -> Json | None:
                 return None
             config = {"s": happened.symbol, "l": happened.leverage}
             return {"e": "ACCOUNT_CONFIG_UPDATE", "E": happened.t, "T": happened.t, "ac": config}
+        case StatusChanged():
+            return None
 
 
 def order_trade_update(symbol: Symbol, happened: OrderChanged) -> Json:
