@@ -68,7 +68,7 @@ class Control:
         return _json(self.exchange.state())
 
     async def plan_fault(self, request: web.Request) -> web.Response:
-        """{"route": "order" | "DELETE algoOrder", "kind": ..., "count": 1, "probability": 1, ...}: see faults.py, socket_faults.py"""
+        """{"route": "order" | "DELETE algoOrder", "kind": ..., "count": 1, ...}: see faults.py and socket_faults.py"""
         try:
             body = json.loads(await request.text())
             done = await self.exchange.plan_fault(body if isinstance(body, dict) else {})

@@ -1,0 +1,98 @@
+"""What the control port does to a running exchange from outside: another hand trades on the account, a symbol leaves,
+the book is thin, the exchange's clock is wrong, limits are switched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from infra.errors import UserError
+from infra.venue.local.commands import PlaceOrder, SetSymbolStatus
+from infra.venue.local.happenings import OrderChanged
+from infra.venue.local.orders import Side
+from infra.venue.local.refusals import Refusal
+
+if TYPE_CHECKING:
+    from infra.venue.local.runtime import Exchange
+
+Act = Callable[["Exchange", dict[str, Any]], dict[str, Any]]
+STATUSES: Final = ("TRADING", "PENDING_TRADING", "PRE_SETTLE", "SETTLING", "CLOSE")
+
+
+def trade(exchange: Exchange, body: dict[str, Any]) -> dict[str, Any]:
+    """{"symbol": "BTCUSDT", "side": "SELL", "quantity": "0.01"}: a market order that no client of ours has sent."""
+    what = "the other hand cannot trade"
+    side = str(body.get("side", "")).upper()
+    if side not in ("BUY", "SELL"):
+        raise UserError(what, f"side {side!r} is none", "say BUY or SELL")
+    try:
+        qty = Decimal(str(body["quantity"]))
+    except (KeyError, InvalidOperation):
+        raise UserError(what, "no quantity was named", 'send {"symbol": "BTCUSDT", "side": "SELL", "quantity": "0.01"}') from None
+    venue = exchange.venue
+    by_hand = f"web_{venue.engine.floor.order_id + 1}"
+    try:
+        happened = venue.execute(
+            PlaceOrder(_symbol(exchange, body, what), cast(Side, side), "MARKET", qty, client_id=by_hand, **_leg(body))
+        )
+    except Refusal as no:
+        raise UserError(what, f"the exchange refuses: {no.code} {no.message}", "trade what is possible") from None
+    order = next(h.order for h in happened if isinstance(h, OrderChanged))
+    return {"orderId": order.id, "clientOrderId": by_hand}
+
+
+def _leg(body: dict[str, Any]) -> dict[str, Any]:
+    return {"reduce_only": bool(body.get("reduceOnly", False))}
+
+
+def symbol(exchange: Exchange, body: dict[str, Any]) -> dict[str, Any]:
+    """{"symbol": "BTCUSDT", "status": "SETTLING"}: nothing opens there any more; with CLOSE nothing trades."""
+    what, status = "the symbol cannot be changed", str(body.get("status", ""))
+    if status not in STATUSES:
+        raise UserError(what, f"status {status!r} is unknown", f"choose one of {', '.join(STATUSES)}")
+    name = _symbol(exchange, body, what)
+    exchange.venue.execute(SetSymbolStatus(name, status))
+    return {"symbol": name, "status": status}
+
+
+def liquidity(exchange: Exchange, body: dict[str, Any]) -> dict[str, Any]:
+    """{"symbol": "BTCUSDT", "most": "0.002"}: a taker gets no more than that at once; without `most` as before."""
+    what = "the book cannot be made thin"
+    name = _symbol(exchange, body, what)
+    book = exchange.venue.engine.floor.books[name]
+    try:
+        book.most = None if body.get("most") is None else max(0, int(Decimal(str(body["most"])) / book.symbol.step))
+    except (InvalidOperation, OverflowError, ValueError):
+        raise UserError(what, "most is not a number", 'send {"symbol": "BTCUSDT", "most": "0.002"}') from None
+    return {"symbol": name, "most_steps": book.most}
+
+
+def skew(exchange: Exchange, body: dict[str, Any]) -> dict[str, Any]:
+    """{"ms": 3000}: the exchange's clock is ahead by so much; requests are judged by it (-1021), `/time` tells it."""
+    value = body.get("ms", 0)
+    if not isinstance(value, int):
+        raise UserError("the clock cannot be set", "ms is not a whole number", 'send {"ms": 3000}')
+    exchange.venue.skew_ms = value
+    return {"ms": value}
+
+
+def limits(exchange: Exchange, body: dict[str, Any]) -> dict[str, Any]:
+    """{"enforced": false} switches them, {"forgive": true} begins to count anew; gives the counts."""
+    found = exchange.door.limits
+    if isinstance(body.get("enforced"), bool):
+        found.enforced = body["enforced"]
+    if body.get("forgive"):
+        found.forgive()
+    return dict(exchange.state()["limits"])
+
+
+def _symbol(exchange: Exchange, body: dict[str, Any], what: str) -> str:
+    name = str(body.get("symbol", ""))
+    if name not in exchange.venue.symbols:
+        raise UserError(what, f"{name!r} is not traded here", "see /control/state for what is")
+    return name
+
+
+ACTS: Final[dict[str, Act]] = {"trade": trade, "symbol": symbol, "liquidity": liquidity, "skew": skew, "limits": limits}
