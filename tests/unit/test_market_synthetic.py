@@ -73,8 +73,9 @@ def test_it_moves_like_a_market() -> None:
     assert (sd < 0.0040).all()  # jumps included
     kurtosis = (r**4).mean(axis=0) / (r**2).mean(axis=0) ** 2
     assert (kurtosis > 3.5).all()
-    size = np.minimum(np.abs(r[:, 0]), 0.015)  # jumps come alone
-    assert np.corrcoef(size[:-1], size[1:])[0, 1] > 0.05  # volatility comes in clusters
+    size = np.minimum(np.abs(r), 0.01)  # jumps come alone
+    clusters = [np.corrcoef(size[:-1, i], size[1:, i])[0, 1] for i in range(len(c.symbols))]
+    assert np.mean(clusters) > 0.05  # volatility comes in clusters
     assert abs(np.corrcoef(r[:-1, 0], r[1:, 0])[0, 1]) < 0.04
     assert np.corrcoef(r.T)[0, 1] > 0.3  # one market
 
