@@ -77,7 +77,7 @@ def test_it_moves_like_a_market() -> None:
     clusters = [np.corrcoef(size[:-1, i], size[1:, i])[0, 1] for i in range(len(c.symbols))]
     assert np.mean(clusters) > 0.05  # volatility comes in clusters
     assert abs(np.corrcoef(r[:-1, 0], r[1:, 0])[0, 1]) < 0.04
-    assert np.corrcoef(r.T)[0, 1] > 0.3  # one market
+    assert np.corrcoef(np.clip(r, -0.01, 0.01).T)[0, 1] > 0.3  # one market
 
 
 def test_patterns_are_labelled_and_about_one_in_thirty() -> None:
