@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 KINDS: Final = ("ws-abort", "ws-1001", "ws-half-open", "listen-key-expired")
 CATEGORIES: Final = ("user", "market", "public", "private", "*")
 GOING_AWAY: Final = 1001
+SAID_S: Final = 0.2
 
 
 async def befall(venue: Venue, body: dict[str, Any]) -> dict[str, Any]:
@@ -35,6 +36,7 @@ async def befall(venue: Venue, body: dict[str, Any]) -> dict[str, Any]:
             elif kind == "ws-half-open":
                 listener.muted = True
                 listener.queue.clear()
-        if kind == "ws-1001":
-            await asyncio.gather(*(listener.ws.close(code=GOING_AWAY, message=b"going away") for listener in met))
+        if kind == "ws-1001" and met:
+            closing = [asyncio.ensure_future(x.ws.close(code=GOING_AWAY, message=b"going away")) for x in met]
+            await asyncio.wait(closing, timeout=SAID_S)  # said at once; whoever does not answer is left to it
     return {"kind": kind, "route": category, "connections": len(met)}
