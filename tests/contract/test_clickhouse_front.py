@@ -113,7 +113,7 @@ def test_the_async_client_asks_many_things_at_once(url: str, table: str) -> None
         async with await clickhouse_connect.get_async_client(dsn=url, autogenerate_session_id=False) as client:
             await client.insert(table, rows(10), column_names=NAMES)
             found = await asyncio.gather(*(client.query(f"SELECT count() + {n} FROM {table}") for n in range(8)))
-            return [int(result.result_rows[0][0]) for result in found]
+        return [int(result.result_rows[0][0]) for result in found]
 
     assert asyncio.run(several()) == [10 + n for n in range(8)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -13,10 +14,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from confluent_kafka import Producer
 
 from infra import children
@@ -25,13 +29,17 @@ from infra.broker.embedded import EmbeddedKafka
 from infra.clickhouse.audit import history_equality
 from infra.clickhouse.embedded import EmbeddedClickHouse
 from infra.clickhouse.migrate import connect, migrate
+from infra.clickhouse.writer import Writer
 from infra.ports import free_ports
-from schemas import topics
+from schemas import topics, units
 from schemas.ids import PARTITIONS, partition_of
 from schemas.market import Mark, Marks, Tick, TradeFrame
 from schemas.topics import position_key
-from schemas.trading import Position
+from schemas.trading import Position, PositionStatus
+from schemas.units import Side
 from streams.lag import group_of
+from streams.log_reader import LogReader
+from streams.ranges import Batch, Range
 
 INSTRUMENTS = [f"binance.usdm.{name}USDT" for name in ("BTC", "ETH", "SOL", "XRP", "ADA", "DOGE", "AVAX", "BNB")]
 NAMES = [topic.name for topic in topics.ALL]
@@ -162,7 +170,7 @@ class Source:
 
     def send(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> None:
         self.count += 1
-        headers = [("event_id", f"{self.count}".encode()), ("trace_id", b"trace")]
+        headers: list[tuple[str, str | bytes | None]] = [("event_id", f"{self.count}".encode()), ("trace_id", b"trace")]
         self.producer.produce(topic, value, key, partition, headers=headers, on_delivery=self._delivered)
 
     def _delivered(self, error: Any, _message: Any) -> None:
@@ -186,7 +194,7 @@ class Source:
                 p=[1.5] * n,
                 q=[2.0] * n,
                 m=[0] * n,
-                source="synthetic",
+                source=units.Source.SYNTHETIC,
             )
             self.send("market.trades", partition, key, frame.encode())
             if pick.random() < 0.3:
@@ -212,18 +220,18 @@ def position(instrument: str, at: int, revision: int) -> Position:
         account="sim",
         position_id="pos",
         revision=revision,
-        status="OPEN",
-        side="LONG",
-        quantity="0.123456789012345",
-        entry_price="64000.1",
+        status=PositionStatus.OPEN,
+        side=Side.LONG,
+        quantity=Decimal("0.123456789012345"),
+        entry_price=Decimal("64000.1"),
         opened_at=at,
-        realized_pnl="-1.5",
-        fees="0.01",
+        realized_pnl=Decimal("-1.5"),
+        fees=Decimal("0.01"),
         last_trade_id=1,
         last_fill_id="f",
         entry_client_id="e-1",
         last_client_id="e-1",
-        source="synthetic",
+        source=units.Source.SYNTHETIC,
     )
 
 
@@ -236,7 +244,12 @@ def test_every_record_becomes_one_row_and_what_is_no_event_a_dead_letter(street:
         source.one_round()
     now = int(time.time() * 1000)
     mark = Mark(instrument=INSTRUMENTS[0], mark=1, high=2, low=1, last=1, index=1, funding_rate=0, next_funding_at=now)
-    source.send("market.marks", 3, None, Marks(event_id="m", at=now, partition=3, marks=[mark, mark], source="synthetic").encode())
+    source.send(
+        "market.marks",
+        3,
+        None,
+        Marks(event_id="m", at=now, partition=3, marks=[mark, mark], source=units.Source.SYNTHETIC).encode(),
+    )
     source.send("trade.fills", 5, b"k", b'{"event_id": "x"}')
     source.send("dead.letters", 0, None, b"not even a letter")
     home = partition_of(INSTRUMENTS[0])
@@ -277,6 +290,39 @@ def test_an_idle_log_is_committed_within_two_seconds(street: Street) -> None:
         source.one_round()
         assert source.producer.flush(10) == 0
         wait(lambda: street.lag() == 0, 2.5, street.last_words)
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("inserted", [False, True])
+def test_a_batch_that_was_announced_is_formed_again_by_each_who_owns_a_part_of_it(street: Street, inserted: bool) -> None:
+    name, source = "market.trades", Source(street.kafka.bootstrap)
+    for _ in range(10):
+        source.one_round()
+    assert source.producer.flush(10) == 0
+    ends = offsets(street.kafka.bootstrap, [name])[name]
+    batch = Batch(name, {p: Range(2, high - 3) for p, (_, high) in ends.items()})
+    writer, reader = Writer(street.clickhouse.url, "quantum", topics.ALL), LogReader(street.kafka.bootstrap, "test")
+    for p, (first, _last) in batch.ranges.items():  # what the predecessor had finished before
+        writer.insert(name, reader.read(name, p, 0, first - 1, 1000)[0], f"before:{p}")
+    if inserted:
+        records = [record for p, found in sorted(batch.ranges.items()) for record in reader.read(name, p, *found, 1000)[0]]
+        writer.insert(name, records, batch.token)
+    reader.close()
+    asyncio.run(announce(street.kafka.bootstrap, batch))
+    for index in (0, 1):
+        street.start(index)
+    street.settle()
+    assert street.uneven() == {}
+
+
+async def announce(bootstrap: str, batch: Batch) -> None:
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group_of("history"), enable_auto_commit=False)
+    await consumer.start()
+    consumer.assign([TopicPartition(batch.topic, p) for p in batch.ranges])
+    await consumer.commit(
+        {TopicPartition(batch.topic, p): OffsetAndMetadata(first, batch.metadata) for p, (first, _) in batch.ranges.items()}
+    )
+    await consumer.stop()
 
 
 @pytest.mark.broker
