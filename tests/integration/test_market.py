@@ -78,10 +78,10 @@ def test_cut_torn_killed_and_stopped_the_log_has_every_trade_once(street: Any, e
     street.wire.cut()
     eventually(lambda: backfilled() > before, 15)
 
+    before = backfilled()
     street.wire.tear()
     time.sleep(1.5)
     street.wire.mend()
-    before = backfilled()
     eventually(lambda: backfilled() > before + 50, 15)
 
     market.end(signal.SIGKILL)
