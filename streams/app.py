@@ -14,6 +14,7 @@ import importlib
 import logging
 import signal
 import sys
+import time
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ import faust
 import uvloop
 
 from infra import logs
+from infra.broker.admin import answers
 from infra.errors import UserError
 from infra.settings import Settings
 from streams.driver import App, Silent
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 log = logs.get(__name__)
 DRAIN_S = 3.0
+BROKER_S = 30.0
 STOP_S = 3.0
 
 
@@ -48,7 +51,8 @@ def make_app(worker: str, settings: Settings, *, one_active: bool = False) -> Ap
         broker_heartbeat_interval=session_s / 4,
         broker_request_timeout=session_s * 1.5,
         broker_rebalance_timeout=session_s * 1.5,
-        broker_max_poll_interval=1000.0,
+        # aiokafka's own idea of a stuck consumer: it would throw a member out that stands by. Ours is /livez
+        broker_max_poll_interval=30 * 86_400.0,
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=4 * 1024 * 1024,
         producer_compression_type="lz4",
@@ -93,6 +97,7 @@ def run_stage(stage: Stage, settings: Settings) -> None:
     from streams.watch import watched
 
     setup(stage.name, settings)
+    await_broker(settings.bootstrap)
     app = make_app(stage.name, settings, one_active=stage.single)
     runner = Runner(stage, app, settings)
     with watched(runner, app, settings):
@@ -108,6 +113,19 @@ def setup(worker: str, settings: Settings) -> None:
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
+
+
+def await_broker(bootstrap: str, patience_s: float = BROKER_S) -> None:
+    """Returns when an admin call is answered: a broker that is just restarting is no reason to end. Raises UserError."""
+    deadline = time.monotonic() + patience_s
+    while not answers(bootstrap, 2.0):
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"Kafka at {bootstrap} does not answer",
+                f"no admin call was answered for {patience_s:.0f} s",
+                "start it (`make run` brings its own), or correct QT_KAFKA_BOOTSTRAP",
+            )
+        time.sleep(0.2)
 
 
 def _end_at_once(number: int, frame: object) -> None:

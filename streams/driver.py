@@ -22,6 +22,7 @@ from faust.sensors.monitor import Monitor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from schemas import topics
 from streams.stage import NotOwner as NotOwner
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ class CoPartitioned(AbstractPartitionAssignor):  # type: ignore[misc]  # aiokafk
     ) -> dict[str, ConsumerProtocolMemberAssignment]:
         names = sorted(members)
         shares: dict[str, dict[str, list[int]]] = {name: {} for name in names}
-        for topic in sorted({topic for metadata in members.values() for topic in metadata.subscription}):
-            for partition in sorted(cluster.partitions_for_topic(topic) or ()):
+        for topic in sorted({name for metadata in members.values() for name in metadata.subscription}):
+            for partition in range(_width(cluster, topic)):
                 shares[cls.owner(partition, names)].setdefault(topic, []).append(partition)
         return {name: ConsumerProtocolMemberAssignment(cls.version, sorted(shares[name].items()), b"") for name in names}
 
@@ -58,6 +59,13 @@ class CoPartitioned(AbstractPartitionAssignor):  # type: ignore[misc]  # aiokafk
     @classmethod
     def on_assignment(cls, assignment: ConsumerProtocolMemberAssignment) -> None:
         """Nothing to remember."""
+
+
+def _width(cluster: Any, topic: str) -> int:
+    """The registry's word first: right after a broker's restart the metadata may lack the topic, and an assignment of nothing
+    would stand until the next rebalance."""
+    known = topics.BY_NAME.get(topic)
+    return known.partitions if known else len(cluster.partitions_for_topic(topic) or ())
 
 
 class OneActive(CoPartitioned):

@@ -14,37 +14,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import resource
 import signal
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from confluent_kafka import KafkaException
 from faust.types import TP
-from prometheus_client import Counter, Gauge
+from prometheus_client import REGISTRY
 
 from infra import logs
-from infra.clickhouse.rows import Poison, Record, text_of
+from infra.clickhouse.rows import Poison, Record
 from infra.clickhouse.writer import Unavailable, Writer, without_dataframes
 from infra.errors import UserError
 from infra.probe import Probe, Pulse
 from infra.settings import Settings
 from schemas import topics
-from schemas.ids import event_id
-from schemas.operations import DeadLetter, Heartbeat
 from streams.app import make_app, member_of, raw_topic, run_app, setup
 from streams.driver import App, NotOwner, Positions, Thread
 from streams.envelope import seal
+from streams.hands import Hands
 from streams.lag import group_of
+from streams.lanes import Lane, Lanes
+from streams.letters import dead_letter
 from streams.log_reader import LogReader, Place
-from streams.ranges import Batch, Range, announced
+from streams.ranges import Batch, announced
+from streams.vitals import Counts, Metrics, Vitals
 
 T = TypeVar("T")
 log = logs.get(__name__)
@@ -57,60 +54,36 @@ GATHER_QUICK_S = 0.1
 """The same at the end of a run."""
 SHARE = 3
 """A flush is followed by a pause of at least so many times its length: history takes what is left of the machine, not more."""
-BATCH_ROWS = 10_000
 FETCH_BYTES = 64 * 1024
 """A fetch over all partitions costs milliseconds: the broker gathers for us, at most half a second."""
-WAITING_BYTES = 32_000_000
-"""In memory, before the agent stops reading."""
-OVERHEAD_BYTES = 1_500
-"""Of a record in memory beside its value: headers, key, objects."""
 CHUNK = 2_000
 RETRY_S = (0.2, 0.5, 1.0, 2.0)
 REFUSED_S = 60.0
 """Commits that are refused for so long without a rebalance end the process."""
-
-ROWS = Counter("quantum_history_rows_total", "Rows in ClickHouse", ["topic"])
-INSERTS = Counter("quantum_history_inserts_total", "Inserts that ClickHouse has acknowledged")
-RECOVERED = Counter("quantum_history_recovered_gaps_total", "Records that the consumer skipped and that were read directly")
-POISON = Counter("quantum_history_dead_letters_total", "Records that are no event of their topic")
-WAITING = Gauge("quantum_history_waiting_bytes", "Bytes that wait for their insert")
 
 
 class Superseded(Exception):
     """The partitions have gone on to another epoch: drop what belongs to this one."""
 
 
-@dataclass(slots=True)
-class Lane:
-    """One partition of ours. `next`: the offset to come; everything before is in `records`, on its way, or in ClickHouse."""
-
-    next: int
-    records: deque[Record] = field(default_factory=deque)
-
-
 class History:
     def __init__(self, app: App, settings: Settings, writer: Writer, reader: LogReader) -> None:
         self.app, self.writer, self.reader = app, writer, reader
         self.settings = settings
-        self.member = member_of(NAME, settings)
-        self.started_at = int(time.time() * 1000)
+        self.counts = Counts()
         self.pulse = Pulse("the writing loop", 30.0)
         self.trouble: str | None = "no partitions are assigned yet"
         self.quiet = False
-        self.processed = self.recovered = self.poison = 0
-        self._lanes: dict[Place, Lane] = {}
+        self._vitals = Vitals(NAME, member_of(NAME, settings), self.counts, self.problems)
+        self._lanes = Lanes()
         self._epoch = 0
         self._generation = -1
         self._open = asyncio.Event()
-        self._work = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
-        self._bytes = 0
         self._closing = False
         self._flushing = asyncio.Lock()
         self._assigning: asyncio.Task[None] | None = None
-        self._inserts = ThreadPoolExecutor(3, thread_name_prefix="insert")
-        self._reads = ThreadPoolExecutor(1, thread_name_prefix="read")
+        self._inserts = Hands(3, "insert")
+        self._reads = Hands(1, "read")
         app.agent(raw_topic(app, *(topic.name for topic in topics.ALL)), name=NAME)(self.take)
         app.on_partitions_revoked.connect(self._on_revoked)
         app.on_partitions_assigned.connect(self._on_assigned)
@@ -125,8 +98,8 @@ class History:
         async for event in stream.noack().events():
             message = event.message
             lane = self._lanes.get((message.topic, message.partition))
-            if lane is not None and message.offset == lane.next and self._room.is_set():
-                self._append(lane, _record(message))
+            if lane is not None and message.offset == lane.next and self._lanes.room.is_set():
+                self._lanes.append(lane, _record(message))
             else:
                 await self._take_slowly(message)
 
@@ -137,12 +110,12 @@ class History:
             lane = self._lanes.get(place)
             if lane is None or message.offset < lane.next:
                 return  # not ours, or a replay
-            if not self._room.is_set():
-                await self._room.wait()
+            if not self._lanes.room.is_set():
+                await self._lanes.room.wait()
             elif message.offset > lane.next:
                 await self._read_on(place, lane, message.offset - 1)
             else:
-                self._append(lane, _record(message))
+                self._lanes.append(lane, _record(message))
                 return
 
     async def _read_on(self, place: Place, lane: Lane, last: int) -> None:
@@ -156,19 +129,11 @@ class History:
         if self._lanes.get(place) is not lane:
             return
         for record in records:
-            self._append(lane, record)
+            self._lanes.append(lane, record)
         lane.next = next_
-        self.recovered += len(records)
-        RECOVERED.inc(len(records))
+        self.counts.recovered_gaps += 1
+        self.counts.recovered_records += len(records)
         log.info("read past a gap", topic=place[0], partition=place[1], records=len(records), up_to=next_ - 1)
-
-    def _append(self, lane: Lane, record: Record) -> None:
-        lane.records.append(record)
-        lane.next = record.offset + 1
-        self._bytes += _size(record)
-        if self._bytes > WAITING_BYTES:
-            self._room.clear()
-        self._work.set()
 
     # -- assignments
 
@@ -186,9 +151,7 @@ class History:
         """What is in memory is in Kafka; what is announced is with whoever comes next."""
         self._epoch += 1
         self._open.clear()
-        self._lanes.clear()
-        self._bytes = 0
-        self._room.set()
+        self._lanes.forget()
         self.trouble = "partitions are on their way"
         if self._assigning is not None:
             self._assigning.cancel()
@@ -199,6 +162,7 @@ class History:
 
     async def _begin(self, epoch: int, places: list[Place]) -> None:
         """Finishes what a predecessor has announced, then opens the lanes."""
+        await self._by_clickhouse(epoch, self.writer.check)
         committed = await self._patiently(epoch, lambda: self._in_reader(self.reader.committed, places))
         batches = {}
         starts = {}
@@ -228,7 +192,7 @@ class History:
             await self._commit(epoch, {place: (starts[place], "") for place in places if place in ours})
             log.info("finished what was announced", batches=len(batches))
         self._check(epoch)
-        self._lanes = {place: Lane(start) for place, start in starts.items()}
+        self._lanes.open(starts)
         self.trouble = None
         self._open.set()
         log.info("partitions are open", partitions=len(places), generation=self._generation)
@@ -249,7 +213,7 @@ class History:
         while not self._closing:
             self.pulse.beat()
             try:
-                await asyncio.wait_for(self._work.wait(), 5.0)
+                await asyncio.wait_for(self._lanes.work.wait(), 5.0)
             except TimeoutError:
                 continue
             await asyncio.sleep(GATHER_QUICK_S if self.quiet else pause)
@@ -261,57 +225,47 @@ class History:
     async def flush(self) -> None:
         """Everything that waits, in batches of one topic each; nothing when the partitions go meanwhile."""
         epoch = self._epoch
-        self._work.clear()
-        chosen = self._form()
+        chosen = self._lanes.form()
         if not chosen:
             return
+        began = time.monotonic()
+        announce, finish = {}, {}
+        for batch, _ in chosen:
+            for partition, (first, last) in batch.ranges.items():
+                announce[batch.topic, partition] = (first, batch.metadata)
+                finish[batch.topic, partition] = (last + 1, "")
         try:
-            await self._commit(
-                epoch,
-                {(batch.topic, p): (first, batch.metadata) for batch, _ in chosen for p, (first, _last) in batch.ranges.items()},
-            )
+            await self._commit(epoch, announce)
             await asyncio.gather(*(self._insert(epoch, batch, records) for batch, records in chosen))
-            await self._commit(
-                epoch, {(batch.topic, p): (last + 1, "") for batch, _ in chosen for p, (_first, last) in batch.ranges.items()}
-            )
+            await self._commit(epoch, finish)
         except Superseded:
             return
-        if epoch == self._epoch:
-            self._bytes -= sum(_size(record) for _, records in chosen for record in records)
-            WAITING.set(self._bytes)
-            if self._bytes <= WAITING_BYTES:
-                self._room.set()
-            if any(lane.records for lane in self._lanes.values()):
-                self._work.set()
-
-    def _form(self) -> list[tuple[Batch, list[Record]]]:
-        """One batch a topic, rows by partition and offset. Takes them out of their lanes."""
-        found: dict[str, tuple[dict[int, Range], list[Record]]] = {}
-        for (topic, partition), lane in sorted(self._lanes.items()):
-            if not lane.records:
-                continue
-            ranges, records = found.setdefault(topic, ({}, []))
-            some = min(len(lane.records), BATCH_ROWS - len(records))
-            if some > 0:
-                taken = [lane.records.popleft() for _ in range(some)]
-                ranges[partition] = Range(taken[0].offset, taken[-1].offset)
-                records += taken
-        return [(Batch(topic, ranges), records) for topic, (ranges, records) in found.items()]
+        self._lanes.written(chosen)
+        self.counts.flushed(time.monotonic() - began)
 
     async def _insert(self, epoch: int, batch: Batch, records: Sequence[Record]) -> None:
         """Until ClickHouse has it. Raises Superseded."""
         if not records:
             return
-        loop = asyncio.get_running_loop()
+        poison = await self._by_clickhouse(epoch, self.writer.insert, batch.topic, records, batch.token)
+        if self._open.is_set():
+            self.trouble = None
+        self.counts.processed[batch.topic] += len(records)
+        self.counts.last_at[batch.topic] = time.monotonic()
+        for one in poison:
+            await self._dead_letter(epoch, batch.topic, one)
+
+    async def _by_clickhouse(self, epoch: int, call: Callable[..., T], *args: Any) -> T:
+        """Until ClickHouse answers. Raises Superseded."""
         tried = 0
         while True:
             self._check(epoch)
             self.pulse.beat()
             try:
-                poison = await loop.run_in_executor(self._inserts, self.writer.insert, batch.topic, records, batch.token)
+                found = await self._inserts.do(call, *args)
                 break
             except Unavailable as error:
-                if self.trouble is None:
+                if not tried:
                     log.warning("ClickHouse does not take rows, trying until it does", why=str(error))
                 self.trouble = f"ClickHouse: {error}"
                 await asyncio.sleep(RETRY_S[min(tried, len(RETRY_S) - 1)])
@@ -319,35 +273,15 @@ class History:
         self._check(epoch)
         if tried:
             log.info("ClickHouse takes rows again", attempts=tried + 1)
-        if self._open.is_set():
-            self.trouble = None
-        INSERTS.inc()
-        ROWS.labels(batch.topic).inc(len(records))
-        self.processed += len(records)
-        for one in poison:
-            await self._dead_letter(epoch, batch.topic, one)
+        return found
 
     async def _dead_letter(self, epoch: int, topic: str, poison: Poison) -> None:
-        self.poison += 1
-        POISON.inc()
-        record = poison.record
-        log.warning("no event of its topic", topic=topic, partition=record.partition, offset=record.offset, why=poison.error)
-        if topic == topics.DEAD_LETTERS.name:
-            return  # its own row tells; a letter about a letter would never end
-        encoding, payload = text_of(record.value or b"")
-        letter = DeadLetter(
-            event_id=event_id("dead.letter", NAME, topic, record.partition, record.offset),
-            at=int(time.time() * 1000),
-            stage=NAME,
-            topic=topic,
-            partition=record.partition,
-            offset=record.offset,
-            error=poison.error.partition(":")[0],
-            detail=poison.error,
-            payload=payload,
-            encoding="base64" if encoding == "base64" else "utf-8",
-        )
-        await self._patiently(epoch, lambda: self._send(letter))
+        self.counts.dead_letters += 1
+        partition, offset, _, _, value, _ = poison.record
+        log.warning("no event of its topic", topic=topic, partition=partition, offset=offset, why=str(poison.error))
+        if topic != topics.DEAD_LETTERS.name:  # its own row tells; a letter about a letter would never end
+            letter = dead_letter(NAME, topic, partition, offset, value, poison.error)
+            await self._patiently(epoch, lambda: self._send(letter))
 
     async def _commit(self, epoch: int, offsets: Mapping[Place, tuple[int, str]]) -> None:
         """By the owner or not at all: until the broker has it. Raises Superseded."""
@@ -374,46 +308,32 @@ class History:
     async def drain(self) -> None:
         """What was taken is inserted and committed; what was not is read by the successor."""
         self._closing = True
-        self._room.clear()
+        self._lanes.room.clear()
         async with self._flushing:
-            while any(lane.records for lane in self._lanes.values()):
+            while self._lanes.waiting:
                 await self.flush()
-                self._room.clear()
-        log.info("drained", rows=self.processed)
+                self._lanes.room.clear()
+        log.info("drained", rows=self.counts.processed.total())
 
     def fall_silent(self) -> None:
         """The run ends: no more records of our own, and no waiting for more of others."""
         self.quiet = True
-        self._work.set()
+        self._lanes.work.set()
 
     async def beat(self) -> None:
         while True:
             await asyncio.sleep(self.settings.heartbeat_s)
             if not self.quiet and not self._closing:
                 try:
-                    await self._send(self._heartbeat())
+                    await self._send(self._vitals.heartbeat())
                 except KafkaError as error:
                     log.warning("no heartbeat", why=str(error))
 
     def problems(self) -> list[str]:
         return [self.trouble] if self.trouble else []
 
-    def _heartbeat(self) -> Heartbeat:
-        now = int(time.time() * 1000)
-        return Heartbeat(
-            event_id=event_id("health.heartbeat", self.member, os.getpid(), now),
-            at=now,
-            worker=NAME,
-            member=self.member,
-            pid=os.getpid(),
-            started_at=self.started_at,
-            ready=self.trouble is None,
-            status=self.trouble or "ready",
-            processed=self.processed,
-            recovered_gaps=self.recovered,
-            dead_letters=self.poison,
-            rss_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        )
+    def metrics(self) -> Metrics:
+        return Metrics(NAME, self.counts, dict, lambda: (self._lanes.waiting, self._lanes.count))
 
     # -- helpers
 
@@ -446,17 +366,13 @@ class History:
         return await self._in_reader(self.reader.read, *place, first, last, CHUNK)
 
     async def _in_reader(self, call: Callable[..., T], *args: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._reads, call, *args)
+        return await self._reads.do(call, *args)
 
 
 def _record(message: Any) -> Record:
     return Record(
         message.partition, message.offset, round(message.timestamp * 1000), message.key, message.value, message.headers or ()
     )
-
-
-def _size(record: Record) -> int:
-    return OVERHEAD_BYTES + len(record.value or b"")
 
 
 def main(settings: Settings) -> None:
@@ -471,6 +387,7 @@ def main(settings: Settings) -> None:
     app.fetch_min_bytes = FETCH_BYTES
     writer = Writer(settings.clickhouse, settings.clickhouse_database, topics.ALL)
     history = History(app, settings, writer, LogReader(settings.bootstrap, group_of(NAME)))
+    REGISTRY.register(history.metrics())
     probe = Probe(settings.probe_port, live=history.pulse.problems, ready=history.problems, host=settings.host)
     probe.start()
     history.quiet = bool(early)

@@ -22,6 +22,7 @@ from faust.exceptions import ProducerSendError
 from faust.types import TP
 
 from infra import logs
+from infra.errors import UserError
 from infra.settings import Settings
 from processors.step import Context
 from schemas import topics
@@ -40,6 +41,7 @@ from streams.vitals import Counts
 log = logs.get(__name__)
 MAX_PENDING = 5_000
 RETRY_S = (0.05, 0.2, 1.0)
+AGREE_S, LOST_S = 5.0, 30.0
 
 
 class Oversized(Exception):
@@ -54,7 +56,7 @@ class Era:
         self.epoch = loaded.epoch
         self.shares = loaded.shares
         self.seq = 0
-        self.rewritten_at = time.monotonic()
+        self.rewritten_at = self.agreed_at = time.monotonic()
         self.live: set[int] = set()
         self.behind: dict[int, dict[str, int]] = {}
         self.uncommitted: dict[tuple[str, int], int] = {}
@@ -303,6 +305,8 @@ class Runner:
         thread = cast(Positions, self.app.consumer)._thread
         assert isinstance(thread, Thread)
         await thread.commit_as(era.generation, {TP(*tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()})
+        if offsets:
+            era.agreed_at = time.monotonic()
 
     async def prove_ownership(self, partition: int) -> None:
         era = self.era
@@ -378,8 +382,22 @@ class Runner:
         """A record that Faust has lost at the quiet end of a topic shows by no later one: the end offset tells."""
         while True:
             await asyncio.sleep(1.0)
-            if self.era is not None and not self.app.rebalancing:
+            era = self.era
+            if era is not None and not self.app.rebalancing:
                 await self.gaps.watch(self._positions() or {})
+                await self._check_membership(era)
+
+    async def _check_membership(self, era: Era) -> None:
+        """Now and then a commit that advances nothing. Refused for long without a rebalance: the group has lost us, begin anew."""
+        now = time.monotonic()
+        if now - era.agreed_at < AGREE_S:
+            return
+        try:
+            await self.prove_ownership(min(era.shares))
+        except NotOwner as e:
+            if self.era is era and now - era.agreed_at > LOST_S:
+                why = f"{e}; for {now - era.agreed_at:.0f} s no commit was taken, and no rebalance came"
+                raise UserError(f"{self.member} is lost to its group", why, "nothing: it starts again by itself") from e
 
     async def _drain(self) -> None:
         era = self.era
@@ -395,7 +413,7 @@ class Runner:
 
     def problems(self) -> list[str]:
         found = []
-        if self.era is None and not self._standby:
+        if self.era is None and not (self._standby and self.stage.single):
             found.append("no partitions yet, or their state is loading")
         if self.policy_reader is not None and not self.policy_reader.ready:
             found.append("the policy is not read yet")

@@ -35,6 +35,8 @@ _FORMAT = re.compile(rb"\bFORMAT\s+(\w+)\s*(?:SETTINGS\b[^'\"]*)?;?\s*$", re.IGN
 _COMMENTS = re.compile(rb"\A(?:\s|--[^\n]*\n|/\*.*?\*/|\()*", re.DOTALL)
 _INSERT = re.compile(rb"\A(\s*INSERT\s+INTO\s.*?)(\sSETTINGS\s.*?)?\sFORMAT\s+(\w+)[^\S\n]*(?:;?\n|\Z)", re.IGNORECASE | re.DOTALL)
 _NOT_DATA = re.compile(rb"\b(SELECT|VALUES|INFILE)\b", re.IGNORECASE)
+_NAMES = re.compile(rb"`[^`]*`|\"[^\"]*\"|\([^()]*\)")
+"""Quoted names and the column list: a column may be called `values`."""
 _ANSWERING = (b"SELECT", b"WITH", b"SHOW", b"DESC", b"EXISTS", b"EXPLAIN", b"CHECK", b"VALUES", b"FROM")
 SESSION_S = 60.0
 
@@ -161,7 +163,7 @@ def _run(
     answers = word.startswith(_ANSWERING)
     chosen = found.group(1).decode() if found and answers else default_format
     insert = _INSERT.match(statement) if word.startswith(b"INSERT") else None
-    if insert and not _NOT_DATA.search(insert.group(1)):
+    if insert and not _NOT_DATA.search(_NAMES.sub(b" ", insert.group(1))):
         result = _insert(handle, insert, statement)
     else:
         result = _ask(handle, statement, chosen, params)

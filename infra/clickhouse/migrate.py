@@ -48,7 +48,13 @@ def migrate(url: str, database: str, folder: Path = MIGRATIONS) -> list[str]:
 def connect(url: str, database: str | None = None) -> Client:
     """A client without a session, so that threads may share it. Raises ClickHouseError when nobody answers."""
     client: Client = clickhouse_connect.get_client(
-        dsn=url, database=database or "__default__", autogenerate_session_id=False, compress=False, tz_mode="aware"
+        dsn=url,
+        database=database or "__default__",
+        autogenerate_session_id=False,
+        compress=False,
+        tz_mode="aware",
+        connect_timeout=5,
+        send_receive_timeout=60,
     )
     return client
 

@@ -31,10 +31,10 @@ class Record(NamedTuple):
 
 
 class Poison(NamedTuple):
-    """A record that is no event of its topic: its row holds the bytes and this reason."""
+    """A record that is no event of its topic: its row holds the bytes and the reason."""
 
     record: Record
-    error: str
+    error: Exception
 
 
 class Rows:
@@ -70,8 +70,8 @@ class Rows:
                     event = self._decode(value)
                     raw = value.decode() if keep_raw else ""
                 except (ValueError, InvalidOperation) as reason:  # msgspec's errors are ValueErrors
-                    error, raw = f"{type(reason).__name__}: {reason}"[:ERROR_LENGTH], text_of(value)[1]
-                    poison.append(Poison(record, error))
+                    error, raw = f"{type(reason).__name__}: {reason}"[:ERROR_LENGTH], text_of(value)
+                    poison.append(Poison(record, reason))
             events.append(event)
             errors.append(error)
             raws.append(raw)
@@ -91,12 +91,12 @@ class Rows:
         return columns, poison
 
 
-def text_of(value: bytes) -> tuple[str, str]:
-    """(encoding, text) of bytes that may be anything."""
+def text_of(value: bytes) -> str:
+    """Bytes that may be anything: as they read, else in base64."""
     try:
-        return "utf-8", value.decode()
+        return value.decode()
     except UnicodeDecodeError:
-        return "base64", base64.b64encode(value).decode()
+        return "base64:" + base64.b64encode(value).decode()
 
 
 def _amount(kind: type, found: Any) -> Any:

@@ -51,6 +51,7 @@ class Group:
         self._members: dict[int, subprocess.Popen[bytes]] = {}
         self._born: dict[int, float] = {}
         self.happened: list[str] = []
+        self.died: list[str] = []
         self.worst_stop_s = 0.0
         self.unclean: list[str] = []
 
@@ -141,6 +142,7 @@ class Group:
             done = committed(self._bootstrap, group_of(self.stage.name))
             if all(done.get(tp, 0) >= end for tp, end in ends.items()):
                 return
+            self.tend()
             time.sleep(0.3)
         raise UserError(f"{self.stage.name} did not apply its inputs", f"not within {SETTLE_S:.0f} s", f"read {self._logs}")
 
@@ -180,8 +182,11 @@ class Feeder:
         self._producer.produce(topic.name, encode(event), key.encode(), partition=ids.partition_of(key))
 
 
-def run(disturbances: int = 30, seed: int = 1, rate: float = 300.0, keys: int = 300, pause_s: float = 8.0) -> dict[str, Any]:
-    """Half of the disturbances to each stage, at the same time. `equal` says it all; logs are kept when it is false."""
+def run(
+    disturbances: int = 30, seed: int = 1, rate: float = 300.0, keys: int = 300, pause_s: float = 8.0, broker_kills: int = 1
+) -> dict[str, Any]:
+    """Half of the disturbances to each stage, at the same time; then the broker's. `equal` says it all; logs are kept when it is
+    false. `restarts`: members that ended because the broker was away, which is allowed; else none may."""
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="quantum-state-"))
     port, controller_port = free_ports(2)
@@ -202,11 +207,17 @@ def run(disturbances: int = 30, seed: int = 1, rate: float = 300.0, keys: int = 
             time.sleep(pause_s)
             shares = [disturbances - disturbances // 2, disturbances // 2]
             _all_at_once([(_disturb, group, n, seed) for group, n in zip(groups, shares, strict=True)])
+            died = [told for group in groups for told in group.died]
+            for n in range(broker_kills):
+                broker.kill()
+                time.sleep(0.5 + 5.0 * n)
+                broker.start()
+                broker.wait_ready()
+                time.sleep(pause_s)
         finally:
             feeder.stop()
         for group in groups:
             group.settle()
-        died = [told for group in groups for told in group.died()]
         for group in groups:
             group.stop()
         found = _compare(broker.bootstrap, groups)
@@ -214,6 +225,8 @@ def run(disturbances: int = 30, seed: int = 1, rate: float = 300.0, keys: int = 
             "disturbances": sum(len(g.happened) for g in groups),
             "kinds": dict(Counter(kind for g in groups for kind in g.happened)),
             "records": feeder.written,
+            "broker_kills": broker_kills,
+            "restarts": sum(len(g.died) for g in groups),
             "died": died,
             "unclean_stops": [told for g in groups for told in g.unclean],
             "worst_stop_s": round(max(g.worst_stop_s for g in groups), 2),
@@ -258,6 +271,7 @@ def _disturb(group: Group, n: int, seed: int) -> None:
         if not bag:
             bag = chance.sample(KINDS, len(KINDS))
         group.disturb(bag.pop(), chance)
+        group.tend()
 
 
 def _compare(bootstrap: str, groups: list[Group]) -> dict[str, Any]:

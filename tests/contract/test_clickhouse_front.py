@@ -108,6 +108,17 @@ def test_text_with_empty_lines_and_quotes_survives(url: str, table: str) -> None
         assert client.query(f"SELECT b FROM {table} WHERE b = {{text:String}}", parameters={"text": text}).result_rows == [(text,)]
 
 
+def test_a_column_may_be_named_like_a_keyword_and_its_bytes_be_anything(url: str, table: str) -> None:
+    """Bytes that read as an empty line, behind a column called `values`."""
+    sent = [[0x0A0A0A0A0A0A0A0A, 0x0A0D0A0D], "a\n\nb"], [[0x3B0A0A], "\n\n"]
+    with connect(url) as client:
+        client.command(f"CREATE TABLE {table}_words (`values` Array(Int64), `select` String) ENGINE = MergeTree ORDER BY tuple()")
+        client.insert(f"{table}_words", sent, column_names=["values", "select"])
+        found = client.query(f"SELECT `values`, `select` FROM {table}_words ORDER BY length(`values`) DESC").result_rows
+        client.command(f"DROP TABLE {table}_words")
+    assert [list(row) for row in found] == list(sent)
+
+
 def test_the_async_client_asks_many_things_at_once(url: str, table: str) -> None:
     async def several() -> list[int]:
         async with await clickhouse_connect.get_async_client(dsn=url, autogenerate_session_id=False) as client:

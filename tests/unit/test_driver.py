@@ -107,3 +107,9 @@ def test_one_active_member_has_all_and_the_others_stand_by() -> None:
     found = OneActive.assign(cluster(fills=12, commands=1), members("ba", "fills", "commands"))
     assert dict(found["a"].assignment) == {"fills": list(range(12)), "commands": [0]}
     assert found["b"].assignment == []
+
+
+def test_a_topic_that_the_metadata_lacks_is_assigned_by_the_registrys_word() -> None:
+    blind = SimpleNamespace(partitions_for_topic=lambda name: None)
+    found = CoPartitioned.assign(blind, members("a", "trade.fills", "control.commands"))
+    assert dict(found["a"].assignment) == {"trade.fills": list(range(12)), "control.commands": [0]}
