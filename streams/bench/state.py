@@ -94,11 +94,12 @@ class Group:
         for child in self._members.values():
             children.kill(child)
 
-    def died(self) -> list[str]:
-        """Members that ended by themselves: nothing here may make them."""
-        return [
-            f"{self.stage.name}-{i} died with {m.poll()}" for i, m in self._members.items() if m.poll() not in (None, 0, -9, -15)
-        ]
+    def tend(self) -> None:
+        """As the launcher does: a member that ended by itself starts again. Only a broker that is away may make it end."""
+        for index, member in list(self._members.items()):
+            if member.poll() not in (None, 0, -9, -15):
+                self.died.append(f"{self.stage.name}-{index} ended with {member.poll()}")
+                self.start(index)
 
     def disturb(self, kind: str, chance: random.Random) -> None:
         victim = chance.randrange(2)
