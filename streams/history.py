@@ -71,7 +71,7 @@ class History:
         self.app, self.writer, self.reader = app, writer, reader
         self.settings = settings
         self.counts = Counts()
-        self.pulse = Pulse("the writing loop", 30.0)
+        self.pulse = Pulse("the writing loop", 90.0)
         self.trouble: str | None = "no partitions are assigned yet"
         self.quiet = False
         self._vitals = Vitals(NAME, member_of(NAME, settings), self.counts, self.problems)
