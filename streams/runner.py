@@ -293,6 +293,8 @@ class Runner:
         """So that lag can be seen; nothing is read from it. A refusal is no news here: the group will tell."""
         async with self._committing:
             wanted = dict(era.uncommitted)
+            if not wanted:
+                return
             try:
                 await self._commit_as(era, wanted)
             except NotOwner as e:
@@ -305,8 +307,7 @@ class Runner:
         thread = cast(Positions, self.app.consumer)._thread
         assert isinstance(thread, Thread)
         await thread.commit_as(era.generation, {TP(*tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()})
-        if offsets:
-            era.agreed_at = time.monotonic()
+        era.agreed_at = time.monotonic()
 
     async def prove_ownership(self, partition: int) -> None:
         era = self.era
