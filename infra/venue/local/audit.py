@@ -70,22 +70,26 @@ def audit(records: list[Record], now_wall: float, now_t: int, since_wall: float 
     fills = 0
     orders: Counter[str] = Counter()
     seen_orders: set[int] = set()
+    seen_algos: set[int] = set()
     for record in records:
         wall, t = record["wall"], record["t"]
         match record["k"]:
             case "fill":
                 fills += 1
-                state = symbols.setdefault(record["symbol"], _Symbol())
+                state = symbols.setdefault(_leg(record), _Symbol())
                 state.pass_time(wall, t)
                 _fill(state, episodes, record)
                 state.note_protection(wall)
             case "algo":
                 algo = record["algo"]
-                if algo["status"] == "NEW":
+                if (
+                    algo["status"] == "NEW" and algo["id"] not in seen_algos
+                ):  # a trailing stop says it again when it begins to follow
                     orders[algo["client_id"]] += 1
+                seen_algos.add(algo["id"])
                 if algo["type"] != "STOP_MARKET":
                     continue
-                state = symbols.setdefault(algo["symbol"], _Symbol())
+                state = symbols.setdefault(_leg(algo), _Symbol())
                 state.pass_time(wall, t)
                 if algo["status"] == "NEW":
                     state.stops[algo["id"]] = algo
@@ -117,6 +121,12 @@ def audit(records: list[Record], now_wall: float, now_t: int, since_wall: float 
     }
 
 
+def _leg(record: Record) -> str:
+    """The symbol, or symbol/LONG and symbol/SHORT of a hedged account."""
+    side = record.get("position_side", "BOTH")
+    return str(record["symbol"]) if side == "BOTH" else f"{record['symbol']}/{side}"
+
+
 def _fill(state: _Symbol, episodes: list[Episode], record: Record) -> None:
     before = state.steps
     state.steps += record["steps"] if record["side"] == "BUY" else -record["steps"]
@@ -127,7 +137,7 @@ def _fill(state: _Symbol, episodes: list[Episode], record: Record) -> None:
             state.episode = None
     if state.steps and state.episode is None:
         side = "LONG" if state.steps > 0 else "SHORT"
-        state.episode = Episode(record["symbol"], side, record["wall"], record["t"], fills=1)
+        state.episode = Episode(_leg(record), side, record["wall"], record["t"], fills=1)
         episodes.append(state.episode)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from infra.venue.local.orders import AlgoType, OrderType, Side, TimeInForce, WorkingType
+from infra.venue.local.orders import AlgoType, OrderType, PositionSide, Side, TimeInForce, WorkingType
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class PlaceOrder:
     tif: TimeInForce = "GTC"
     reduce_only: bool = False
     client_id: str = ""  # empty: the exchange makes one
+    position_side: PositionSide = "BOTH"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,27 @@ class PlaceAlgo:
     tif: str = "GTC"
     price_protect: bool = False
     client_id: str = ""
+    position_side: PositionSide = "BOTH"
+    price: Decimal | None = None  # STOP and TAKE_PROFIT: the limit
+    activate: Decimal | None = None
+    callback: Decimal | None = None  # trailing, percent
 
 
 @dataclass(frozen=True, slots=True)
 class CancelOrder:
     symbol: str
+    order_id: int | None = None
+    client_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AmendOrder:
+    """A new price and quantity for a resting limit order."""
+
+    symbol: str
+    side: Side
+    qty: Decimal
+    price: Decimal
     order_id: int | None = None
     client_id: str | None = None
 
@@ -72,6 +89,22 @@ class SetMarginType:
 
 
 @dataclass(frozen=True, slots=True)
+class SetPositionMode:
+    """Hedged (LONG and SHORT side by side) or one-way."""
+
+    dual: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MoveMargin:
+    """Add to an isolated position's margin, or take from it (negative)."""
+
+    symbol: str
+    amount: Decimal
+    position_side: PositionSide = "BOTH"
+
+
+@dataclass(frozen=True, slots=True)
 class SetSymbolStatus:
     """Not a client's: the exchange itself takes a symbol out of trading, or back in."""
 
@@ -83,10 +116,13 @@ Command = (
     PlaceOrder
     | PlaceAlgo
     | CancelOrder
+    | AmendOrder
     | CancelAllOrders
     | CancelAlgo
     | CancelAllAlgos
     | SetLeverage
     | SetMarginType
+    | SetPositionMode
+    | MoveMargin
     | SetSymbolStatus
 )

@@ -1,5 +1,5 @@
-"""Conditional (algo) orders: armed until the mark or the last trade reaches the trigger, then a market order of
-their own.
+"""Conditional (algo) orders: armed until the mark or the last trade reaches the trigger, then an order of their own: at
+market, or a limit order (STOP, TAKE_PROFIT), whose end is then theirs. A trailing stop's trigger follows the price.
 
 NEW -> TRIGGERING -> TRIGGERED (names the child order) -> FINISHED; or CANCELED, EXPIRED, REJECTED. Nothing but form
 and side is checked when one is placed; whether it can close or may open anything is decided at its trigger, as on
@@ -13,16 +13,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Final, cast
 
 from infra.venue.local import filters
 from infra.venue.local.commands import PlaceAlgo
 from infra.venue.local.floor import Floor
 from infra.venue.local.happenings import AlgoChanged
 from infra.venue.local.matching import Matching
-from infra.venue.local.orders import Algo, Order, sign
+from infra.venue.local.orders import Algo, Order, TimeInForce, closes, sign
 from infra.venue.local.refusals import Refusal, missing, not_required, refuse
 
-MAX_ALGOS = 200  # open conditional orders of an account
+MAX_ALGOS: Final = 200  # open conditional orders of an account
+PROTECT: Final = Decimal("0.05")  # priceProtect: mark and last trade may differ by this part
+MAX_CALLBACK: Final = Decimal(20)  # percent
+LIMITS: Final = ("STOP", "TAKE_PROFIT")
+TRAILING: Final = "TRAILING_STOP_MARKET"
 
 
 class Conditional:
@@ -32,15 +37,30 @@ class Conditional:
         self.floor = floor
         self.matching = matching
         self.children_compete = children_compete
+        self._firing = 0  # the algo whose child is being placed
+        matching.on_end = self._child_ended
         self.refuses_child: Callable[[str], bool] | None = None  # a planned fault: symbol -> rejected at its trigger
 
     def place(self, ask: PlaceAlgo) -> Algo:
         floor = self.floor
         symbol = floor.symbol(ask.symbol)
-        floor.check_open(ask.symbol, reduces=ask.reduce_only or ask.close_position)
-        trigger_ticks = filters.trigger_ticks(symbol, ask.trigger)
-        qty = 0
+        floor.check_side(ask.position_side)
+        hedged = floor.account.dual
+        if hedged and ask.reduce_only:
+            raise not_required("reduceOnly")
+        reduces = ask.reduce_only or ask.close_position or closes(ask.side, ask.position_side)
+        floor.check_open(ask.symbol, reduces=reduces)
+        trigger_ticks = 0 if ask.type == TRAILING else filters.trigger_ticks(symbol, ask.trigger)
+        qty = price = 0
+        if ask.type in LIMITS:
+            if ask.price is None:
+                raise missing("price")
+            price = filters.ticks(symbol, ask.price)
         if ask.close_position:
+            if ask.type in (*LIMITS, TRAILING):
+                raise refuse(-4136)
+            if hedged and not closes(ask.side, ask.position_side):
+                raise refuse(-4061)
             if ask.qty is not None:
                 raise refuse(-4137)
             if ask.reduce_only:
@@ -48,19 +68,21 @@ class Conditional:
         elif ask.qty is None:
             raise missing("quantity")
         else:
-            qty = filters.steps(symbol, ask.qty, market=True)
-            if not ask.reduce_only:
-                filters.check_notional(symbol, trigger_ticks, qty)
+            qty = filters.steps(symbol, ask.qty, market=not price)
+            if not reduces:
+                at = price or trigger_ticks or floor.books[ask.symbol].last
+                filters.check_notional(symbol, at, qty)
         if ask.client_id:
             filters.check_client_id(ask.client_id, "clientAlgoId")
             namesake = floor.algo_named.get(ask.client_id)
             if namesake is not None and namesake.is_live:
                 raise refuse(-4116)
-        held = floor.position(ask.symbol).steps
+        held = floor.position(ask.symbol, ask.position_side).steps
         if ask.tif == "GTE_GTC" and held * sign(ask.side) >= 0:
             raise refuse(-4509)
         if ask.close_position and any(
-            a.close_position and a.side == ask.side and a.type == ask.type for a in floor.armed[ask.symbol]
+            a.close_position and (a.side, a.type, a.position_side) == (ask.side, ask.type, ask.position_side)
+            for a in floor.armed[ask.symbol]
         ):
             raise refuse(-4130)
         if sum(len(armed) for armed in floor.armed.values()) >= MAX_ALGOS:
@@ -78,18 +100,38 @@ class Conditional:
             working_type=ask.working_type,
             qty=qty,
             close_position=ask.close_position,
-            reduce_only=ask.reduce_only,
+            reduce_only=ask.reduce_only or (hedged and reduces and not ask.close_position),
             created_t=floor.now,
             updated_t=floor.now,
             price_protect=ask.price_protect,
+            position_side=ask.position_side,
+            price=price,
         )
-        if algo.fires_at(self._price(algo)):
+        if ask.type == TRAILING:
+            self._trail(algo, ask)
+        elif algo.fires_at(self._price(algo)):
             raise refuse(-2021)
         floor.algo_id = new_id
         floor.keep_algo(algo)
         floor.armed[algo.symbol].append(algo)
         self._tell(algo, "NEW")
         return algo
+
+    def _trail(self, algo: Algo, ask: PlaceAlgo) -> None:
+        """Check what a trailing stop needs, and let it follow from now on if nothing is to be waited for."""
+        if ask.callback is None:
+            raise missing("callbackRate")
+        if not Decimal("0.1") <= ask.callback <= MAX_CALLBACK or ask.callback % Decimal("0.1"):
+            raise refuse(-1130)
+        algo.callback = ask.callback
+        price = self._price(algo)
+        if ask.activate is not None:
+            if ask.activate <= 0:
+                raise refuse(-4135)
+            if ask.activate <= price if ask.side == "SELL" else ask.activate >= price:
+                raise refuse(-2021)
+            algo.activate = ask.activate
+        algo.follow(price)
 
     def cancel(self, algo: Algo) -> None:
         self.floor.armed[algo.symbol].remove(algo)
@@ -103,8 +145,22 @@ class Conditional:
 
     def _sweep(self, symbol: str, working_type: str, price: Decimal) -> None:
         for algo in list(self.floor.armed[symbol]):
-            if algo.is_live and algo.working_type == working_type and algo.fires_at(price):
+            if not algo.is_live or algo.working_type != working_type:
+                continue
+            if algo.callback:
+                waited = not algo.is_active
+                algo.follow(price)
+                if not algo.is_active:
+                    continue
+                if waited:
+                    self._tell(algo, "NEW")  # it follows from here
+            if algo.fires_at(price) and not (algo.price_protect and self._is_torn(symbol)):
                 self._trigger(algo)
+
+    def _is_torn(self, symbol: str) -> bool:
+        mark = self.floor.marks[symbol]
+        last = self.floor.books[symbol].last * self.floor.symbols[symbol].tick
+        return abs(last - mark) > PROTECT * mark
 
     def _price(self, algo: Algo) -> Decimal:
         if algo.working_type == "MARK_PRICE":
@@ -132,9 +188,9 @@ class Conditional:
             client_id=algo.client_id,
             symbol=algo.symbol,
             side=algo.side,
-            type="MARKET",
-            tif="GTC",
-            price=0,
+            type="LIMIT" if algo.price else "MARKET",
+            tif=cast(TimeInForce, algo.tif if algo.price and algo.tif != "GTE_GTC" else "GTC"),
+            price=algo.price,
             qty=qty,
             reduce_only=algo.reduce_only or algo.close_position,
             created_t=floor.now,
@@ -144,16 +200,27 @@ class Conditional:
             stop_price=algo.trigger,
             working_type=algo.working_type,
             algo_id=algo.id,
+            position_side=algo.position_side,
         )
         algo.order_id = child.id
         self._tell(algo, "TRIGGERED")
+        self._firing = algo.id
         self.matching.accept(child)
+        self._firing = 0
+        if not child.is_open:
+            self._child_ended(child)
+
+    def _child_ended(self, child: Order) -> None:
+        """The child has been filled, cancelled or has expired: so the conditional order is done."""
+        algo = self.floor.algos[child.algo_id]
+        if algo.id == self._firing or algo.status != "TRIGGERED":
+            return
         algo.actual_qty, algo.actual_turnover = child.filled, child.turnover
         self._tell(algo, "FINISHED")
 
     def _child_qty(self, algo: Algo) -> int:
         """The size at the trigger: all that is held, or the quantity as far as there is something to reduce."""
-        held = self.floor.position(algo.symbol).steps
+        held = self.floor.position(algo.symbol, algo.position_side).steps
         if algo.close_position:
             if held * sign(algo.side) >= 0:
                 raise refuse(-2022)
@@ -161,7 +228,8 @@ class Conditional:
         if not algo.reduce_only:
             return algo.qty
         if self.children_compete:
-            return self.matching.reducible(algo.symbol, algo.side, algo.qty, market=True)
+            market, leg = not algo.price, algo.position_side
+            return self.matching.reducible(algo.symbol, algo.side, algo.qty, market=market, position_side=leg)
         if held * sign(algo.side) >= 0:
             raise refuse(-2022)
         return min(algo.qty, abs(held))

@@ -1,8 +1,7 @@
 """The exchange without a wire: `apply(command or market event, now)` changes the state and says what has happened.
 
 Single writer, no clock, no I/O, no randomness: the same sequence gives the same history. A refused command raises
-`Refusal` and changes nothing. Not here yet: funding, liquidation, hedge mode, isolated wallets (the margin type is
-kept and told, margins are those of a cross account).
+`Refusal` and changes nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +14,9 @@ from infra.venue.local.brackets import max_leverage, max_notional
 from infra.venue.local.commands import Command
 from infra.venue.local.conditional import Conditional
 from infra.venue.local.floor import Floor
-from infra.venue.local.happenings import ConfigChanged, Happening, StatusChanged
+from infra.venue.local.funding import Funding
+from infra.venue.local.happenings import AccountChanged, Booked, ConfigChanged, Happening, ModeChanged, StatusChanged
+from infra.venue.local.liquidation import Liquidation
 from infra.venue.local.market.base import Mark, MarketEvent, Quote, Symbol, Trade
 from infra.venue.local.matching import Matching
 from infra.venue.local.orders import Algo, Order
@@ -36,6 +37,8 @@ class Engine:
         self.floor = Floor(symbols, last_prices, balance)
         self.matching = Matching(self.floor)
         self.conditional = Conditional(self.floor, self.matching, children_compete=children_compete)
+        self.funding = Funding(self.floor)
+        self.liquidation = Liquidation(self.floor, self.matching)
 
     def apply(self, what: Command | MarketEvent, now: int) -> list[Happening]:
         """What follows from a command or from one market event at market time `now` (milliseconds, never going back)."""
@@ -54,6 +57,8 @@ class Engine:
                 self.conditional.on_trade(what.symbol, what.price * book.symbol.tick)
         elif isinstance(what, Mark):
             floor.marks[what.symbol] = what.mark
+            self.funding.on_mark(what)
+            self.liquidation.on_mark(what.symbol, what.mark)
             if floor.armed[what.symbol]:
                 self.conditional.on_mark(what.symbol, what.mark)
         else:
@@ -71,6 +76,7 @@ class Engine:
             self.floor.books[event.symbol].last = event.price
         else:
             self.floor.marks[event.symbol] = event.mark
+            self.funding.observe(event)
 
     def _command(self, ask: Command) -> None:
         match ask:
@@ -83,6 +89,11 @@ class Engine:
                 if order is None or not order.is_open:
                     raise refuse(-2011)
                 self.matching.cancel(order)
+            case commands.AmendOrder():
+                order = self.find_order(ask.symbol, ask.order_id, ask.client_id)
+                if order is None or not order.is_open:
+                    raise refuse(-2013)
+                self.matching.amend(order, ask)
             case commands.CancelAllOrders():
                 self.floor.symbol(ask.symbol)
                 for order in self.floor.open_orders(ask.symbol):
@@ -100,6 +111,10 @@ class Engine:
                 self._set_leverage(ask)
             case commands.SetMarginType():
                 self._set_margin_type(ask)
+            case commands.SetPositionMode():
+                self._set_position_mode(ask)
+            case commands.MoveMargin():
+                self._move_margin(ask)
             case commands.SetSymbolStatus():
                 self.floor.symbol(ask.symbol)
                 self.floor.status[ask.symbol] = ask.status
@@ -110,13 +125,16 @@ class Engine:
         if not 1 <= ask.leverage <= max_leverage(symbol.base):
             raise refuse(-4028)
         position = self.floor.position(ask.symbol)
-        notional = abs(position.notional(self.floor.marks[ask.symbol]))
+        legs = self.floor.account.legs(ask.symbol)
+        notional = max(abs(leg.notional(self.floor.marks[ask.symbol])) for leg in legs)
         if notional > max_notional(symbol.base, ask.leverage):
             raise refuse(-2027)
+        if ask.leverage < position.leverage and notional and position.is_isolated:
+            raise refuse(-4161)
         if ask.leverage < position.leverage and notional / ask.leverage - notional / position.leverage > self.floor.available():
             raise refuse(-2028)
         changed = position.leverage != ask.leverage
-        position.leverage = ask.leverage
+        self.floor.account.configure(ask.symbol, ask.leverage, position.margin_type)
         self._configured(ask.symbol, leverage_changed=changed)
 
     def _set_margin_type(self, ask: commands.SetMarginType) -> None:
@@ -124,12 +142,41 @@ class Engine:
         position = self.floor.position(ask.symbol)
         if position.margin_type == ask.margin_type:
             raise refuse(-4046)
-        if position.steps:
+        if any(leg.steps for leg in self.floor.account.legs(ask.symbol)):
             raise refuse(-4048)
         if self.floor.open_orders(ask.symbol) or self.floor.live_algos(ask.symbol):
             raise refuse(-4047)
-        position.margin_type = ask.margin_type
+        self.floor.account.configure(ask.symbol, position.leverage, ask.margin_type)
         self._configured(ask.symbol, leverage_changed=False)
+
+    def _set_position_mode(self, ask: commands.SetPositionMode) -> None:
+        floor = self.floor
+        if floor.account.dual == ask.dual:
+            raise refuse(-4059)
+        if floor.open_orders() or floor.live_algos():
+            raise refuse(-4067)
+        if floor.account.exposed:
+            raise refuse(-4068)
+        floor.account.dual = ask.dual
+        floor.out.append(ModeChanged(ask.dual, floor.now))
+
+    def _move_margin(self, ask: commands.MoveMargin) -> None:
+        floor = self.floor
+        floor.symbol(ask.symbol)
+        floor.check_side(ask.position_side)
+        position = floor.position(ask.symbol, ask.position_side)
+        mark = floor.marks[ask.symbol]
+        if not position.steps or not position.is_isolated:
+            raise refuse(-4054)
+        if ask.amount > floor.available():
+            raise refuse(-2019)
+        free = position.bound + min(Decimal(0), position.unrealised(mark)) - position.initial_margin(mark)
+        if ask.amount < 0 and -ask.amount > free:
+            raise refuse(-4051)
+        floor.account.bind(position, ask.amount, floor.now)
+        floor.note(Booked(ask.symbol, "MARGIN", ask.amount, position.side, floor.now, len(floor.booked) + 1))
+        wallet, cross = floor.account.wallet, floor.account.cross_wallet
+        floor.out.append(AccountChanged(wallet, position.frozen(), mark, floor.now, cross, "MARGIN_TRANSFER"))
 
     def _configured(self, symbol: str, *, leverage_changed: bool) -> None:
         position = self.floor.position(symbol)

@@ -7,18 +7,23 @@ Ids come from counters, never from chance, so that the same commands and the sam
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Final
+from typing import Final, NamedTuple
 
 from infra.venue.local.account import START_BALANCE, Account, Position
 from infra.venue.local.books import Book
 from infra.venue.local.brackets import maintenance_margin
-from infra.venue.local.happenings import Fill, Happening
+from infra.venue.local.happenings import Booked, Fill, FundingSettled, Happening
 from infra.venue.local.market.base import Symbol
-from infra.venue.local.orders import Algo, Order
+from infra.venue.local.orders import Algo, Order, PositionSide
 from infra.venue.local.refusals import refuse
 
 FIRST_ORDER_ID: Final = 8_000_000_000  # beyond 32 bits, as on the real exchange
 FIRST_ALGO_ID: Final = 3_000_000_000
+
+
+class Amendment(NamedTuple):
+    before: Order
+    after: Order
 
 
 class Floor:
@@ -34,6 +39,9 @@ class Floor:
         self.resting: dict[str, list[Order]] = {s.name: [] for s in symbols}
         self.armed: dict[str, list[Algo]] = {s.name: [] for s in symbols}
         self.fills: dict[str, list[Fill]] = {s.name: [] for s in symbols}
+        self.booked: list[Booked] = []
+        self.fundings: dict[str, list[FundingSettled]] = {s.name: [] for s in symbols}
+        self.amendments: list[Amendment] = []
         self.order_id = FIRST_ORDER_ID
         self.algo_id = FIRST_ALGO_ID
         self.order_named: dict[str, Order] = {}  # the newest of each client id: only it can be open
@@ -56,8 +64,17 @@ class Floor:
         if status != "TRADING" and not reduces:
             raise refuse(-4140)
 
-    def position(self, symbol: str) -> Position:
-        return self.account.positions[symbol]
+    def position(self, symbol: str, side: PositionSide = "BOTH") -> Position:
+        return self.account.leg(symbol, side)
+
+    def check_side(self, side: PositionSide) -> None:
+        """A hedged account names the leg, a one-way account has none."""
+        if (side != "BOTH") != self.account.dual:
+            raise refuse(-4061)
+
+    def note(self, booked: Booked) -> None:
+        self.booked.append(booked)
+        self.out.append(booked)
 
     def keep_order(self, order: Order) -> None:
         self.orders[order.id] = order
@@ -78,15 +95,22 @@ class Floor:
     def unrealised(self) -> Decimal:
         return sum((p.unrealised(self.marks[p.symbol.name]) for p in self.account.open_positions()), Decimal(0))
 
-    def position_margin(self) -> Decimal:
-        return sum((p.initial_margin(self.marks[p.symbol.name]) for p in self.account.open_positions()), Decimal(0))
+    def cross_unrealised(self) -> Decimal:
+        held = self.account.open_positions()
+        return sum((p.unrealised(self.marks[p.symbol.name]) for p in held if not p.is_isolated), Decimal(0))
+
+    def position_margin(self, *, cross_only: bool = False) -> Decimal:
+        held = [p for p in self.account.open_positions() if not (cross_only and p.is_isolated)]
+        return sum((p.initial_margin(self.marks[p.symbol.name]) for p in held), Decimal(0))
 
     def order_margin(self, symbol: str | None = None) -> Decimal:
-        """Margin held for resting orders that may grow a position: the larger of the two sides, per symbol."""
+        """Margin held for resting orders that may grow a position: per symbol the larger of the two sides, of a hedged
+        account both."""
         total = Decimal(0)
         for name in self.resting if symbol is None else (symbol,):
             if self.resting[name]:
-                total += max(self.resting_notional(name, "BUY"), self.resting_notional(name, "SELL")) / self.position(name).leverage
+                buys, sells = self.resting_notional(name, "BUY"), self.resting_notional(name, "SELL")
+                total += (buys + sells if self.account.dual else max(buys, sells)) / self.position(name).leverage
         return total
 
     def resting_notional(self, symbol: str, side: str) -> Decimal:
@@ -100,5 +124,6 @@ class Floor:
 
     def available(self) -> Decimal:
         """What new positions may bind as margin."""
-        free = self.account.wallet + self.unrealised() - self.position_margin() - self.order_margin()
+        equity = self.account.cross_wallet + self.cross_unrealised()
+        free = equity - self.position_margin(cross_only=True) - self.order_margin()
         return max(Decimal(0), free)

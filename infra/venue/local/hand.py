@@ -44,7 +44,8 @@ def trade(exchange: Exchange, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _leg(body: dict[str, Any]) -> dict[str, Any]:
-    return {"reduce_only": bool(body.get("reduceOnly", False))}
+    side = str(body.get("positionSide", "BOTH"))
+    return {"reduce_only": bool(body.get("reduceOnly", False)), "position_side": side if side in ("LONG", "SHORT") else "BOTH"}
 
 
 def symbol(exchange: Exchange, body: dict[str, Any]) -> dict[str, Any]:

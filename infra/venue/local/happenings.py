@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Literal
 
 from infra.venue.local.account import Position
-from infra.venue.local.orders import Algo, Order, Side
+from infra.venue.local.orders import Algo, Order, PositionSide, Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +27,13 @@ class Fill:
     fee: Decimal
     realised: Decimal
     t: int
+    position_side: PositionSide = "BOTH"
 
 
 @dataclass(frozen=True, slots=True)
 class OrderChanged:
     order: Order  # as it is after the change
-    execution: Literal["NEW", "TRADE", "CANCELED", "EXPIRED"]
+    execution: Literal["NEW", "TRADE", "CANCELED", "EXPIRED", "AMENDMENT", "CALCULATED"]
     t: int
     fill: Fill | None = None
 
@@ -45,12 +46,15 @@ class AlgoChanged:
 
 @dataclass(frozen=True, slots=True)
 class AccountChanged:
-    """The balance and the one position that a fill moved."""
+    """The balance, and the one position that a fill, funding or a transfer of margin moved."""
 
     wallet: Decimal
     position: Position
     mark: Decimal
     t: int
+    cross: Decimal  # the wallet without what is bound to isolated positions
+    reason: str = "ORDER"
+    change: Decimal = Decimal(0)  # of the balance, where it is neither profit nor fee
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +67,38 @@ class ConfigChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class Booked:
+    """Money that moved without a fill: funding, what the insurance fund took over, margin of an isolated position."""
+
+    symbol: str
+    kind: Literal["FUNDING_FEE", "INSURANCE_CLEAR", "MARGIN"]
+    amount: Decimal
+    position_side: PositionSide
+    t: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class FundingSettled:
+    """A funding time has passed for a symbol, whether anybody held it or not."""
+
+    symbol: str
+    rate: Decimal
+    mark: Decimal
+    t: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModeChanged:
+    dual: bool
+    t: int
+
+
+@dataclass(frozen=True, slots=True)
 class StatusChanged:
     symbol: str
     status: str
     t: int
 
 
-Happening = OrderChanged | AlgoChanged | AccountChanged | ConfigChanged | StatusChanged
+Happening = OrderChanged | AlgoChanged | AccountChanged | ConfigChanged | StatusChanged | Booked | FundingSettled | ModeChanged

@@ -4,17 +4,29 @@ It is also what the account is made of after a restart: wallet and positions are
 fold of the changes. A record is handed to the operating system before the request that caused it is answered, so a
 killed process forgets nothing that it has told.
 
-One JSON object a line: {"seq": 7, "wall": 1795231943.569, "t": 1767556754096, "k": "order|fill|algo|config|market", ...}
+One JSON object a line: {"seq": 7, "wall": 1795231943.569, "t": 1767556754096, "k": "order|fill|algo|booked|config|market", ...}
 """
 
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any
 
 from infra.venue.local.engine import Engine
-from infra.venue.local.happenings import AlgoChanged, ConfigChanged, Fill, Happening, OrderChanged, StatusChanged
+from infra.venue.local.floor import Amendment
+from infra.venue.local.happenings import (
+    AlgoChanged,
+    Booked,
+    ConfigChanged,
+    Fill,
+    FundingSettled,
+    Happening,
+    ModeChanged,
+    OrderChanged,
+    StatusChanged,
+)
 from infra.venue.local.orders import algo_from, order_from, order_row
 
 Record = dict[str, Any]
@@ -45,6 +57,13 @@ class Journal:
                 case ConfigChanged():
                     settings = {"symbol": what.symbol, "leverage": what.leverage, "margin_type": what.margin_type}
                     self.write("config", what.t, wall, settings)
+                case Booked():
+                    row = {"symbol": what.symbol, "kind": what.kind, "amount": f"{what.amount:f}", "side": what.position_side}
+                    self.write("booked", what.t, wall, row)
+                case FundingSettled():
+                    self.write("funding", what.t, wall, {"symbol": what.symbol, "rate": f"{what.rate:f}", "mark": f"{what.mark:f}"})
+                case ModeChanged():
+                    self.write("mode", what.t, wall, {"dual": what.dual})
                 case StatusChanged():
                     self.write("status", what.t, wall, {"symbol": what.symbol, "status": what.status})
         self.flush()
@@ -74,6 +93,7 @@ def fill_row(engine: Engine, fill: Fill) -> Record:
         "maker": fill.maker,
         "fee": f"{fill.fee:f}",
         "realised": f"{fill.realised:f}",
+        "position_side": fill.position_side,
     }
 
 
@@ -103,17 +123,28 @@ def restore(engine: Engine, records: list[Record]) -> None:
     for record in records:
         match record["k"]:
             case "order":
-                floor.keep_order(order_from(record["order"]))
+                order = order_from(record["order"])
+                if record["x"] == "AMENDMENT":
+                    floor.amendments.append(Amendment(floor.orders[order.id], order))
+                floor.keep_order(order)
             case "algo":
                 floor.keep_algo(algo_from(record["algo"]))
             case "config":
-                position = floor.position(record["symbol"])
-                position.leverage, position.margin_type = record["leverage"], record["margin_type"]
+                floor.account.configure(record["symbol"], record["leverage"], record["margin_type"])
+            case "mode":
+                floor.account.dual = record["dual"]
+            case "funding":
+                settled = FundingSettled(record["symbol"], Decimal(record["rate"]), Decimal(record["mark"]), record["t"])
+                floor.fundings[record["symbol"]].append(settled)
+            case "booked":
+                _book(engine, record)
             case "status":
                 floor.status[record["symbol"]] = record["status"]
             case "fill":
                 symbol, ticks, steps, maker = record["symbol"], record["ticks"], record["steps"], record["maker"]
-                realised, fee = floor.account.settle(symbol, record["side"], ticks, steps, maker, record["t"])
+                leg = record.get("position_side", "BOTH")
+                given = Decimal(record["fee"])
+                realised, fee = floor.account.settle(symbol, record["side"], ticks, steps, maker, record["t"], leg, given)
                 fill = Fill(
                     id=record["trade_id"],
                     symbol=symbol,
@@ -126,6 +157,7 @@ def restore(engine: Engine, records: list[Record]) -> None:
                     fee=fee,
                     realised=realised,
                     t=record["t"],
+                    position_side=leg,
                 )
                 floor.fills[symbol].append(fill)
         floor.now = max(floor.now, record["t"])
@@ -137,3 +169,15 @@ def restore(engine: Engine, records: list[Record]) -> None:
             floor.armed[algo.symbol].append(algo)
     floor.order_id = max(floor.orders, default=floor.order_id)
     floor.algo_id = max(floor.algos, default=floor.algo_id)
+
+
+def _book(engine: Engine, record: Record) -> None:
+    floor = engine.floor
+    symbol, kind, side, t = record["symbol"], record["kind"], record["side"], record["t"]
+    amount = Decimal(record["amount"])
+    position = floor.position(symbol, side)
+    if kind == "MARGIN":
+        floor.account.bind(position, amount, t)
+    else:
+        floor.account.book(position, amount, t)
+    floor.booked.append(Booked(symbol, kind, amount, side, t, len(floor.booked) + 1))

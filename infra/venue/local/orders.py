@@ -12,9 +12,10 @@ from decimal import Decimal
 from typing import Any, Final, Literal
 
 Side = Literal["BUY", "SELL"]
+PositionSide = Literal["BOTH", "LONG", "SHORT"]
 OrderType = Literal["MARKET", "LIMIT"]
 TimeInForce = Literal["GTC", "IOC", "FOK", "GTX"]
-AlgoType = Literal["STOP_MARKET", "TAKE_PROFIT_MARKET"]
+AlgoType = Literal["STOP_MARKET", "TAKE_PROFIT_MARKET", "STOP", "TAKE_PROFIT", "TRAILING_STOP_MARKET"]
 WorkingType = Literal["MARK_PRICE", "CONTRACT_PRICE"]
 
 OPEN_STATUSES: Final = ("NEW", "PARTIALLY_FILLED")
@@ -23,6 +24,11 @@ LIVE_ALGO_STATUS: Final = "NEW"
 
 def sign(side: Side) -> int:
     return 1 if side == "BUY" else -1
+
+
+def closes(side: Side, position_side: PositionSide) -> bool:
+    """Whether an order of this side takes from that leg of a hedged account."""
+    return position_side == ("LONG" if side == "SELL" else "SHORT")
 
 
 @dataclass(slots=True)
@@ -49,6 +55,8 @@ class Order:
     stop_price: Decimal = Decimal(0)
     working_type: str = "CONTRACT_PRICE"
     algo_id: int = 0
+    position_side: PositionSide = "BOTH"
+    amended: int = 0  # how often
 
     @property
     def left(self) -> int:
@@ -87,6 +95,12 @@ class Algo:
     actual_qty: int = 0
     actual_turnover: Decimal = Decimal(0)
     reason: str = ""
+    position_side: PositionSide = "BOTH"
+    price: int = 0  # ticks; of the limit order that STOP and TAKE_PROFIT become
+    activate: Decimal = Decimal(0)  # trailing: from where it follows; 0: at once
+    callback: Decimal = Decimal(0)  # trailing: percent
+    is_active: bool = False
+    extreme: Decimal = Decimal(0)  # trailing: the best price since it follows
 
     @property
     def is_live(self) -> bool:
@@ -95,10 +109,20 @@ class Algo:
     @property
     def fires_upwards(self) -> bool:
         """Whether it fires when the price rises to its trigger: a stop that buys, a take-profit that sells."""
-        return (self.side == "BUY") == (self.type == "STOP_MARKET")
+        return (self.side == "BUY") == (self.type in ("STOP", "STOP_MARKET", "TRAILING_STOP_MARKET"))
 
     def fires_at(self, price: Decimal) -> bool:
         return price >= self.trigger if self.fires_upwards else price <= self.trigger
+
+    def follow(self, price: Decimal) -> None:
+        """Trailing: move with the price, and the trigger with it; SELL follows upwards, BUY downwards."""
+        selling = self.side == "SELL"
+        if not self.is_active:
+            if self.activate and (price < self.activate if selling else price > self.activate):
+                return
+            self.is_active, self.extreme = True, price
+        self.extreme = max(self.extreme, price) if selling else min(self.extreme, price)
+        self.trigger = self.extreme * (1 + (-self.callback if selling else self.callback) / 100)
 
     def frozen(self) -> Algo:
         return replace(self)
@@ -114,4 +138,5 @@ def order_from(row: dict[str, Any]) -> Order:
 
 
 def algo_from(row: dict[str, Any]) -> Algo:
-    return Algo(**{**row, "trigger": Decimal(row["trigger"]), "actual_turnover": Decimal(row["actual_turnover"])})
+    numbers = ("trigger", "actual_turnover", "activate", "callback", "extreme")
+    return Algo(**{**row, **{key: Decimal(row[key]) for key in numbers if key in row}})

@@ -26,14 +26,14 @@ def balance(venue: Venue, params: Params) -> Any:
 
 def position_risk_v2(venue: Venue, params: Params) -> Any:
     floor, name = venue.engine.floor, symbol_if_any(venue, params)
-    held = floor.account.positions.values()
+    held = floor.account.shown()
     return [wire_account.position_risk(floor, p, 2) for p in held if name is None or p.symbol.name == name]
 
 
 def position_risk_v3(venue: Venue, params: Params) -> Any:
     """Only symbols with a position or resting orders."""
     floor, name = venue.engine.floor, symbol_if_any(venue, params)
-    held = [p for p in floor.account.positions.values() if name is None or p.symbol.name == name]
+    held = [p for p in floor.account.shown() if name is None or p.symbol.name == name]
     return [wire_account.position_risk(floor, p, 3) for p in held if p.steps or floor.resting[p.symbol.name]]
 
 
@@ -58,12 +58,13 @@ def user_trades(venue: Venue, params: Params) -> Any:
 
 def symbol_config(venue: Venue, params: Params) -> Any:
     name = symbol_if_any(venue, params)
-    held = venue.engine.floor.account.positions.values()
-    return [wire_account.symbol_config(p) for p in held if name is None or p.symbol.name == name]
+    account = venue.engine.floor.account
+    return [wire_account.symbol_config(account.positions[n]) for n in venue.symbols if name in (None, n)]
 
 
 def account_config(venue: Venue, params: Params) -> Any:
-    rights = {"feeTier": 0, "canTrade": True, "canDeposit": True, "canWithdraw": True, "dualSidePosition": False}
+    rights = {"feeTier": 0, "canTrade": True, "canDeposit": True, "canWithdraw": True}
+    rights["dualSidePosition"] = venue.engine.floor.account.dual
     return {**rights, "updateTime": 0, "multiAssetsMargin": False, "tradeGroupId": -1}
 
 
@@ -93,14 +94,14 @@ def set_margin_type(venue: Venue, params: Params) -> Any:
 
 
 def position_mode(venue: Venue, params: Params) -> Any:
-    return {"dualSidePosition": False}
+    return {"dualSidePosition": venue.engine.floor.account.dual}
 
 
 def set_position_mode(venue: Venue, params: Params) -> Any:
-    """One-way is all there is so far."""
     if params.maybe("dualSidePosition") is None:
         raise missing("dualSidePosition")
-    raise refuse(-4084 if params.flag("dualSidePosition") else -4059)
+    venue.execute(commands.SetPositionMode(params.flag("dualSidePosition")))
+    return {"code": 200, "msg": "success"}
 
 
 def multi_assets_mode(venue: Venue, params: Params) -> Any:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, cast
 
 from infra.venue.local import commands, wire_orders
 from infra.venue.local.happenings import AlgoChanged, OrderChanged
-from infra.venue.local.orders import Algo, AlgoType, Order, OrderType, Side, TimeInForce, WorkingType
+from infra.venue.local.orders import Algo, AlgoType, Order, OrderType, PositionSide, Side, TimeInForce, WorkingType
 from infra.venue.local.params import Params
 from infra.venue.local.refusals import missing, not_required, refuse
 from infra.venue.local.venue import Venue
@@ -15,9 +16,8 @@ CONDITIONAL = ("STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET", "TRAI
 CANCELLED_ALL = {"code": 200, "msg": "The operation of cancel all open order is done."}
 
 
-def _one_way(params: Params) -> None:
-    if params.maybe("positionSide") not in (None, "BOTH"):
-        raise refuse(-4061)
+def _leg(params: Params) -> PositionSide:
+    return cast(PositionSide, params.choice("positionSide", ("BOTH", "LONG", "SHORT"), -1116, default="BOTH"))
 
 
 def _side(params: Params) -> Side:
@@ -32,7 +32,6 @@ def parse_order(params: Params) -> commands.PlaceOrder:
     if params.text("type") in CONDITIONAL:
         raise refuse(-4120)
     kind = params.choice("type", ("MARKET", "LIMIT"), -1116)
-    _one_way(params)
     qty = params.number("quantity")
     if qty is None:
         raise missing("quantity")
@@ -58,6 +57,7 @@ def parse_order(params: Params) -> commands.PlaceOrder:
         tif=cast(TimeInForce, tif),
         reduce_only=params.flag("reduceOnly"),
         client_id=params.maybe("newClientOrderId") or "",
+        position_side=_leg(params),
     )
 
 
@@ -139,18 +139,19 @@ def parse_algo(params: Params) -> commands.PlaceAlgo:
     if params.text("algoType") != "CONDITIONAL":
         raise missing("algoType")
     symbol, side = params.text("symbol"), _side(params)
-    kind = params.choice("type", ("STOP_MARKET", "TAKE_PROFIT_MARKET"), -1116)
-    _one_way(params)
+    kind = params.choice("type", CONDITIONAL, -1116)
     trigger = params.number("triggerPrice")
-    if trigger is None:
+    trailing, limit = kind == "TRAILING_STOP_MARKET", kind in ("STOP", "TAKE_PROFIT")
+    if trigger is None and not trailing:
         raise missing("triggerPrice")
-    if params.maybe("price") is not None:
-        raise not_required("price")
+    for name, wanted in (("price", limit), ("callbackRate", trailing), ("activatePrice", trailing)):
+        if params.maybe(name) is not None and not wanted:
+            raise not_required(name)
     return commands.PlaceAlgo(
         symbol=symbol,
         side=side,
         type=cast(AlgoType, kind),
-        trigger=trigger,
+        trigger=trigger if trigger is not None else Decimal(0),
         working_type=cast(
             WorkingType, params.choice("workingType", ("MARK_PRICE", "CONTRACT_PRICE"), -1102, default="CONTRACT_PRICE")
         ),
@@ -160,6 +161,10 @@ def parse_algo(params: Params) -> commands.PlaceAlgo:
         tif=params.choice("timeInForce", ("GTC", "IOC", "FOK", "GTX", "GTE_GTC"), -1115, default="GTC"),
         price_protect=params.flag("priceProtect"),
         client_id=params.maybe("clientAlgoId") or "",
+        position_side=_leg(params),
+        price=params.number("price"),
+        activate=params.number("activatePrice"),
+        callback=params.number("callbackRate"),
     )
 
 

@@ -60,7 +60,7 @@ class Venue:
         self.engine = Engine(source.symbols, last, balance, children_compete=children_compete)
         self.candles = {name: self._candles(name, candles, last[name]) for name, candles in past.items()}
         self.tapes = {name: Tape() for name in self.symbols}
-        self.marks = {name: self._first_mark(name, last[name]) for name in self.symbols}
+        self.marks = {name: self._first_mark(name, last[name], source.start_t) for name in self.symbols}
         self.market_t = source.start_t - 1  # everything up to here has been applied
         self.next_minute = source.start_t - source.start_t % MINUTE_MS + MINUTE_MS
         self.updates = 0  # quotes so far: the book's update id
@@ -102,7 +102,7 @@ class Venue:
             last = candles.current.close
             self.engine.floor.books[name].last = last
             self.engine.observe(Quote(name, 0, max(1, last - 1), 1, last, 1))
-            self.marks[name] = self._first_mark(name, last)
+            self.marks[name] = self._first_mark(name, last, kept.market_t)
             self.engine.observe(self.marks[name])
 
     def keep(self) -> None:
@@ -120,9 +120,9 @@ class Venue:
             pass
         self._quiet = False
 
-    def _first_mark(self, name: str, last: int) -> Mark:
+    def _first_mark(self, name: str, last: int, t: int) -> Mark:
         price = last * self.symbols[name].tick
-        return Mark(name, self.source.start_t, price, price, Decimal(0), next_funding(self.source.start_t))
+        return Mark(name, t, price, price, Decimal(0), next_funding(t))
 
     def request_ms(self) -> int:
         """The clock that requests are signed with: real time."""
@@ -287,7 +287,7 @@ class Venue:
                 for name, s in self.symbols.items()
             },
             "wallet": f"{floor.account.wallet:f}",
-            "positions": {p.symbol.name: f"{p.qty:f}" for p in floor.account.open_positions()},
+            "positions": {p.key: f"{p.qty:f}" for p in floor.account.open_positions()},
             "open_orders": len(floor.open_orders()),
             "live_algos": len(floor.live_algos()),
             "fills": sum(len(fills) for fills in floor.fills.values()),

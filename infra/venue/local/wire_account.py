@@ -7,6 +7,7 @@ from decimal import Decimal
 from infra.venue.local.account import MAKER_FEE, TAKER_FEE, Position, money
 from infra.venue.local.brackets import brackets_of, max_notional
 from infra.venue.local.floor import Floor
+from infra.venue.local.margin import liquidation_price_in
 from infra.venue.local.wire import Json, break_even, entry, text
 
 
@@ -23,8 +24,8 @@ def account(floor: Floor, version: int) -> Json:
         "initialMargin": text(money(positions_margin + orders_margin)),
         "positionInitialMargin": text(money(positions_margin)),
         "openOrderInitialMargin": text(money(orders_margin)),
-        "crossWalletBalance": text(money(wallet)),
-        "crossUnPnl": text(unrealised),
+        "crossWalletBalance": text(money(floor.account.cross_wallet)),
+        "crossUnPnl": text(floor.cross_unrealised()),
         "availableBalance": text(money(floor.available())),
         "maxWithdrawAmount": text(money(min(wallet, floor.available()))),
         "marginAvailable": True,
@@ -43,7 +44,7 @@ def account(floor: Floor, version: int) -> Json:
         "availableBalance": asset["availableBalance"],
         "maxWithdrawAmount": asset["maxWithdrawAmount"],
     }
-    positions = floor.account.positions.values()
+    positions = floor.account.shown()
     if version >= 3:
         shown = [account_position_v3(floor, p) for p in positions if p.steps or floor.resting[p.symbol.name]]
         return {**totals, "assets": [asset], "positions": shown}
@@ -92,10 +93,10 @@ def account_position_v2(floor: Floor, position: Position) -> Json:
         "entryPrice": entry(position),
         "breakEvenPrice": break_even(position),
         "maxNotional": text(max_notional(position.symbol.base, position.leverage)),
-        "positionSide": "BOTH",
+        "positionSide": position.side,
         "positionAmt": text(position.qty),
         "notional": text(money(position.notional(mark))),
-        "isolatedWallet": "0",
+        "isolatedWallet": text(money(position.bound)) if position.bound else "0",
     }
 
 
@@ -104,12 +105,12 @@ def account_position_v3(floor: Floor, position: Position) -> Json:
     return {
         **_margins(floor, position),
         "symbol": position.symbol.name,
-        "positionSide": "BOTH",
+        "positionSide": position.side,
         "positionAmt": text(position.qty),
         "unrealizedProfit": text(position.unrealised(mark)),
-        "isolatedMargin": "0",
+        "isolatedMargin": _isolated(position, mark),
         "notional": text(money(position.notional(mark))),
-        "isolatedWallet": "0",
+        "isolatedWallet": text(money(position.bound)) if position.bound else "0",
     }
 
 
@@ -118,16 +119,16 @@ def position_risk(floor: Floor, position: Position, version: int) -> Json:
     mark = floor.marks[name]
     both = {
         "symbol": name,
-        "positionSide": "BOTH",
+        "positionSide": position.side,
         "positionAmt": text(position.qty),
         "entryPrice": entry(position),
         "breakEvenPrice": break_even(position),
         "markPrice": text(mark),
         "unRealizedProfit": text(position.unrealised(mark)),
         "liquidationPrice": liquidation_price(floor, position),
-        "isolatedMargin": "0",
+        "isolatedMargin": _isolated(position, mark),
         "notional": text(money(position.notional(mark))),
-        "isolatedWallet": "0",
+        "isolatedWallet": text(money(position.bound)) if position.bound else "0",
         "updateTime": position.updated_t,
     }
     if version >= 3:
@@ -141,20 +142,23 @@ def position_risk(floor: Floor, position: Position, version: int) -> Json:
     }
 
 
+def _isolated(position: Position, mark: Decimal) -> str:
+    """What an isolated position has: bound margin and profit."""
+    return text(money(position.bound + position.unrealised(mark))) if position.is_isolated and position.steps else "0"
+
+
 def liquidation_price(floor: Floor, position: Position) -> str:
-    """Cross margin: LP = (wallet - others' maintenance + others' profit + cum - side x qty x entry) / (qty x ratio
-    - side x qty).
-    """
     if not position.steps:
         return "0"
-    others = [p for p in floor.account.open_positions() if p is not position]
-    profit = sum((p.unrealised(floor.marks[p.symbol.name]) for p in others), Decimal(0))
-    needed = sum((floor.maintenance(p) for p in others), Decimal(0))
-    amount = abs(position.qty)
-    notional = abs(position.notional(floor.marks[position.symbol.name]))
-    bracket = next((b for b in brackets_of(position.symbol.base) if notional <= b.cap), brackets_of(position.symbol.base)[-1])
-    side = 1 if position.steps > 0 else -1
-    at = (floor.account.wallet - needed + profit + bracket.cum - position.cost) / (amount * bracket.ratio - side * amount)
+    brackets = brackets_of(position.symbol.base)
+    if position.is_isolated:
+        wallet, needed, profit = position.bound, Decimal(0), Decimal(0)
+    else:
+        others = [p for p in floor.account.open_positions() if p is not position and not p.is_isolated]
+        profit = sum((p.unrealised(floor.marks[p.symbol.name]) for p in others), Decimal(0))
+        needed = sum((floor.maintenance(p) for p in others), Decimal(0))
+        wallet = floor.account.cross_wallet
+    at = liquidation_price_in(brackets, wallet, needed, profit, position.qty, position.entry)
     return text(money(at)) if at > 0 else "0"
 
 

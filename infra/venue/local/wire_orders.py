@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from infra.venue.local.happenings import Fill
+from infra.venue.local.happenings import Booked, Fill
 from infra.venue.local.market.base import Symbol
 from infra.venue.local.orders import Algo, Order
 from infra.venue.local.wire import Json, average, price, qty, text
@@ -30,7 +30,7 @@ def order_answer(symbol: Symbol, order: Order) -> Json:
         "reduceOnly": order.reduce_only,
         "closePosition": order.close_position,
         "side": order.side,
-        "positionSide": "BOTH",
+        "positionSide": order.position_side,
         "stopPrice": text(order.stop_price),
         "workingType": order.working_type,
         "priceProtect": False,
@@ -66,12 +66,12 @@ def algo_answer(symbol: Symbol, algo: Algo) -> Json:
         "orderType": algo.type,
         "symbol": algo.symbol,
         "side": algo.side,
-        "positionSide": "BOTH",
+        "positionSide": algo.position_side,
         "timeInForce": algo.tif,
         "quantity": qty(symbol, algo.qty),
         "algoStatus": algo.status,
         "triggerPrice": text(algo.trigger),
-        "price": "0.00",
+        "price": price(symbol, algo.price) if algo.price else "0.00",
         "icebergQuantity": None,
         "selfTradePreventionMode": "EXPIRE_MAKER",
         "workingType": algo.working_type,
@@ -79,8 +79,8 @@ def algo_answer(symbol: Symbol, algo: Algo) -> Json:
         "closePosition": algo.close_position,
         "priceProtect": algo.price_protect,
         "reduceOnly": algo.reduce_only,
-        "activatePrice": "",
-        "callbackRate": "",
+        "activatePrice": text(algo.activate) if algo.activate else "",
+        "callbackRate": text(algo.callback) if algo.callback else "",
         "createTime": algo.created_t,
         "updateTime": algo.updated_t,
         "triggerTime": algo.trigger_t,
@@ -94,7 +94,7 @@ def algo_query(symbol: Symbol, algo: Algo) -> Json:
         "actualOrderId": str(algo.order_id) if algo.order_id else "",
         "actualPrice": average(symbol, algo.actual_turnover, algo.actual_qty),
         "actualQty": qty(symbol, algo.actual_qty),
-        "actualType": "MARKET" if algo.order_id else "",
+        "actualType": ("LIMIT" if algo.price else "MARKET") if algo.order_id else "",
         "tpTriggerPrice": "0.000",
         "tpPrice": "0.000",
         "slTriggerPrice": "0.000",
@@ -119,9 +119,49 @@ def user_trade(symbol: Symbol, fill: Fill) -> Json:
         "commission": text(fill.fee),
         "commissionAsset": symbol.quote,
         "time": fill.t,
-        "positionSide": "BOTH",
+        "positionSide": fill.position_side,
         "buyer": fill.side == "BUY",
         "maker": fill.maker,
+    }
+
+
+def amended(symbol: Symbol, order: Order) -> Json:
+    """The answer to an amendment."""
+    return {**order_answer(symbol, order), "pair": order.symbol, "modifyId": order.amended}
+
+
+def amendment_row(symbol: Symbol, number: int, before: Order, after: Order) -> Json:
+    return {
+        "amendmentId": number,
+        "symbol": after.symbol,
+        "pair": after.symbol,
+        "orderId": after.id,
+        "clientOrderId": after.client_id,
+        "time": after.updated_t,
+        "amendment": {
+            "price": {"before": price(symbol, before.price), "after": price(symbol, after.price)},
+            "origQty": {"before": qty(symbol, before.qty), "after": qty(symbol, after.qty)},
+            "count": after.amended,
+            "modifyId": after.amended,
+        },
+    }
+
+
+def force_order(symbol: Symbol, order: Order) -> Json:
+    row = order_query(symbol, order)
+    return {key: value for key, value in row.items() if key not in ("cumQty", "priceProtect", "priceMatch", "goodTillDate")}
+
+
+def booked_row(booked: Booked) -> Json:
+    return {
+        "symbol": booked.symbol,
+        "incomeType": booked.kind,
+        "income": text(booked.amount),
+        "asset": "USDT",
+        "info": booked.kind,
+        "time": booked.t,
+        "tranId": 9_000_000_000_000 + booked.number,
+        "tradeId": "",
     }
 
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from infra.venue.local.account import money
 from infra.venue.local.floor import Floor
-from infra.venue.local.happenings import AccountChanged, AlgoChanged, ConfigChanged, Happening, OrderChanged, StatusChanged
+from infra.venue.local.happenings import (
+    AccountChanged,
+    AlgoChanged,
+    Booked,
+    ConfigChanged,
+    FundingSettled,
+    Happening,
+    ModeChanged,
+    OrderChanged,
+    StatusChanged,
+)
 from infra.venue.local.market.base import Symbol
 from infra.venue.local.wire import Json, average, break_even, entry, price, qty, text
 
@@ -23,8 +33,8 @@ def user_event(floor: Floor, happened: Happening) -> Json | None:
                 return None
             config = {"s": happened.symbol, "l": happened.leverage}
             return {"e": "ACCOUNT_CONFIG_UPDATE", "E": happened.t, "T": happened.t, "ac": config}
-        case StatusChanged():
-            return None
+        case StatusChanged() | Booked() | FundingSettled() | ModeChanged():
+            return None  # money is told by the change of the account, the rest by REST alone
 
 
 def order_trade_update(symbol: Symbol, happened: OrderChanged) -> Json:
@@ -55,7 +65,7 @@ def order_trade_update(symbol: Symbol, happened: OrderChanged) -> Json:
         "R": order.reduce_only,
         "wt": order.working_type,
         "ot": order.orig_type,
-        "ps": "BOTH",
+        "ps": order.position_side,
         "cp": order.close_position,
         "AP": "0",
         "cr": "0",
@@ -73,7 +83,7 @@ def order_trade_update(symbol: Symbol, happened: OrderChanged) -> Json:
 
 def account_update(happened: AccountChanged) -> Json:
     position = happened.position
-    wallet = text(money(happened.wallet))
+    wallet, cross = text(money(happened.wallet)), text(money(happened.cross))
     changed = {
         "s": position.symbol.name,
         "pa": text(position.qty),
@@ -82,11 +92,13 @@ def account_update(happened: AccountChanged) -> Json:
         "cr": text(position.realised),
         "up": text(position.unrealised(happened.mark)),
         "mt": "isolated" if position.margin_type == "ISOLATED" else "cross",
-        "iw": "0",
-        "ps": "BOTH",
+        "iw": text(money(position.bound)) if position.bound else "0",
+        "ps": position.side,
         "ma": position.symbol.quote,
     }
-    body = {"m": "ORDER", "B": [{"a": "USDT", "wb": wallet, "cw": wallet, "bc": "0"}], "P": [changed]}
+    told = [] if happened.reason == "FUNDING_FEE" and not position.is_isolated else [changed]
+    balance = {"a": "USDT", "wb": wallet, "cw": cross, "bc": text(happened.change)}
+    body = {"m": happened.reason, "B": [balance], "P": told}
     return {"e": "ACCOUNT_UPDATE", "T": happened.t, "E": happened.t, "a": body}
 
 
@@ -99,16 +111,16 @@ def algo_update(symbol: Symbol, happened: AlgoChanged) -> Json:
         "o": algo.type,
         "s": algo.symbol,
         "S": algo.side,
-        "ps": "BOTH",
+        "ps": algo.position_side,
         "f": algo.tif,
         "q": qty(symbol, algo.qty),
         "X": algo.status,
         "ai": str(algo.order_id) if algo.order_id else "",
         "ap": average(symbol, algo.actual_turnover, algo.actual_qty),
         "aq": qty(symbol, algo.actual_qty),
-        "act": "MARKET" if algo.order_id else "",
+        "act": ("LIMIT" if algo.price else "MARKET") if algo.order_id else "",
         "tp": text(algo.trigger),
-        "p": "0",
+        "p": price(symbol, algo.price),
         "V": "EXPIRE_MAKER",
         "wt": algo.working_type,
         "pm": "NONE",
@@ -119,4 +131,6 @@ def algo_update(symbol: Symbol, happened: AlgoChanged) -> Json:
         "gtd": 0,
         "rm": algo.reason,
     }
+    if algo.callback:
+        body |= {"AP": text(algo.activate), "cr": text(algo.callback), "ia": algo.is_active}
     return {"e": "ALGO_UPDATE", "T": happened.t, "E": happened.t, "o": body}
