@@ -67,7 +67,7 @@ class LogReader:
             while at <= last and len(records) < limit:
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"{topic}/{partition} gave nothing for {QUIET_S:.0f} s at offset {at}")
-                for message in consumer.consume(min(500, limit - len(records)), timeout=0.5):
+                for message in consumer.consume(min(500, limit - len(records), last - at + 1), timeout=0.5):
                     deadline = time.monotonic() + QUIET_S
                     error = message.error()
                     if error is not None:
