@@ -16,6 +16,11 @@ from structlog.typing import EventDict, WrappedLogger
 QUIET = ("faust", "mode", "aiokafka", "asyncio", "urllib3", "websockets", "binance", "aiohttp")
 """Libraries that tell their life at INFO: only what worries them is kept."""
 
+librdkafka = logging.getLogger("librdkafka")
+"""For `"logger"` of confluent clients, which tell every refused connection. What fails is told by whoever asked."""
+librdkafka.addHandler(logging.NullHandler())
+librdkafka.propagate = False
+
 
 def configure(worker: str, level: str = "info", secrets: Iterable[str] = ()) -> None:
     """Once a process, before anything logs. `secrets`: strings that no line may hold; short ones are left alone."""

@@ -7,7 +7,6 @@ on their way still arrive first: they are dropped for a while, and if the missin
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -87,7 +86,7 @@ def first_offset(bootstrap: str, topic: str, partition: int, at_least: int) -> i
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
             "fetch.wait.max.ms": 20,
-            "logger": logging.getLogger("librdkafka"),
+            "logger": logs.librdkafka,
         }
     )
     try:

@@ -6,7 +6,6 @@ policy, version 0.
 
 from __future__ import annotations
 
-import logging
 import threading
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -56,7 +55,7 @@ class PolicyReader:
                 "enable.partition.eof": True,
                 "auto.offset.reset": "earliest",
                 "fetch.wait.max.ms": 500,
-                "logger": logging.getLogger("librdkafka"),
+                "logger": logs.librdkafka,
             }
         )
         try:

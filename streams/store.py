@@ -22,7 +22,6 @@ Not Faust's Tables: those lose records and state across rebalances. Here nothing
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -175,7 +174,7 @@ class _Reader:
                 "auto.offset.reset": "earliest",
                 "fetch.wait.max.ms": 20,
                 "reconnect.backoff.max.ms": 500,
-                "logger": logging.getLogger("librdkafka"),
+                "logger": logs.librdkafka,
             }
         )
         self._consumer.assign([TopicPartition(topic, p, 0) for p in self.ledgers])

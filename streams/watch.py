@@ -23,7 +23,7 @@ BEAT_S = 0.5
 def watched(runner: Runner, app: App, settings: Settings) -> Iterator[Probe]:
     """Starts it all before the app and stops it after."""
     pulse = Pulse("the event loop")
-    vitals = Vitals(runner.stage.name, runner.member, runner.counts, runner.problems)
+    vitals = Vitals(runner.stage.name, runner.keeper.member, runner.counts, runner.problems)
     beating = asyncio.Event()
     beating.set()
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import logging
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from typing import Any, cast
 import msgspec
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from infra import children
+from infra import children, logs
 from infra.broker.admin import TopicSpec
 from infra.errors import UserError
 from infra.paths import shared_data_dir
@@ -223,8 +222,7 @@ _QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
 
 def _producer(bootstrap: str) -> Producer:
-    quiet = logging.getLogger("librdkafka")
-    return Producer({"bootstrap.servers": bootstrap, "compression.type": "lz4", "linger.ms": 5, "logger": quiet})
+    return Producer({"bootstrap.servers": bootstrap, "compression.type": "lz4", "linger.ms": 5, "logger": logs.librdkafka})
 
 
 def _put(producer: Producer, topic: str, value: bytes, key: bytes | None, partition: int) -> None:

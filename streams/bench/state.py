@@ -7,7 +7,6 @@ chain over their ids, and each output with the count at which it must have been 
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import shutil
@@ -28,6 +27,7 @@ from infra import children
 from infra.broker.admin import TopicSpec, committed, ensure_topics, offsets
 from infra.broker.embedded import EmbeddedKafka
 from infra.errors import UserError
+from infra.logs import librdkafka
 from infra.ports import free_ports
 from schemas import hot, ids, topics
 from streams.bench.reading import read_all
@@ -152,8 +152,9 @@ class Feeder:
     """Writes frames and candles over many keys at a steady rate, until told to stop."""
 
     def __init__(self, bootstrap: str, rate: float, keys: int) -> None:
-        quiet = logging.getLogger("librdkafka")
-        self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 2, "enable.idempotence": True, "logger": quiet})
+        self._producer = Producer(
+            {"bootstrap.servers": bootstrap, "linger.ms": 2, "enable.idempotence": True, "logger": librdkafka}
+        )
         self._keys = [f"test.stress.K{i:03d}" for i in range(keys)]
         self._rate = rate
         self._over = threading.Event()

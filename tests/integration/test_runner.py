@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -18,7 +17,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from infra import children
+from infra import children, logs
 from infra.broker.admin import TopicSpec, committed, ensure_topics, offsets
 from infra.broker.embedded import EmbeddedKafka
 from infra.ports import free_port, free_ports
@@ -39,7 +38,7 @@ class Street:
 
     def __init__(self, kafka: EmbeddedKafka, folder: Path) -> None:
         self.kafka, self.folder = kafka, folder
-        self.producer = Producer({"bootstrap.servers": kafka.bootstrap, "logger": logging.getLogger("librdkafka")})
+        self.producer = Producer({"bootstrap.servers": kafka.bootstrap, "logger": logs.librdkafka})
         self.members: list[Member] = []
         specs = [TopicSpec(t.name, t.partitions, t.config) for t in topics.ALL]
         ensure_topics(kafka.bootstrap, [*specs, state_topic_spec("effects")])
