@@ -1,0 +1,296 @@
+"""What the desk's views say of a small made-up street; every event stands in the log twice and counts once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from infra.clickhouse.embedded import EmbeddedClickHouse
+from infra.clickhouse.migrate import connect, migrate
+from infra.clickhouse.rows import Record
+from infra.clickhouse.writer import Writer
+from infra.ports import free_port
+from schemas import topics
+from schemas.events import Event
+from schemas.ids import Purpose, client_id
+from schemas.risk import Outcome, Reason, Verdict
+from schemas.signals import Action, Decision, DecisionReason, Strategy
+from schemas.trading import (
+    Closed,
+    Entry,
+    ExitPlan,
+    ExitReason,
+    Fill,
+    Leg,
+    LegKind,
+    LegState,
+    Order,
+    OrderState,
+    OrderType,
+    Position,
+    PositionStatus,
+)
+from schemas.units import OrderSide, Side, Source
+
+NOW = int(time.time() * 1000)
+BTC, ETH = "binance.usdm.BTCUSDT", "binance.usdm.ETHUSDT"
+ENTRY, STOP = client_id(Purpose.ENTRY, "1"), client_id(Purpose.STOP, "1")
+PRICE, QUANTITY = Decimal(64000), Decimal("0.5")
+
+
+@pytest.fixture(scope="module")
+def sql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    folder: Path = tmp_path_factory.mktemp("clickhouse")
+    server = EmbeddedClickHouse(folder / "data", free_port())
+    server.start()
+    try:
+        server.wait_ready()
+        migrate(server.url, "quantum")
+        write(Writer(server.url, "quantum", topics.ALL))
+        with connect(server.url, "quantum") as client:
+            yield client
+    finally:
+        server.stop()
+
+
+def write(writer: Writer) -> None:
+    for number, (event, key) in enumerate(street()):
+        topic = topics.BY_TYPE[event.type]
+        twice = [Record(0, 2 * number + n, NOW + 10 * number, key.encode(), event.encode(), ()) for n in (0, 1)]
+        assert writer.insert(topic.name, twice, f"{number}") == []
+    writer.insert("trade.positions", [Record(0, 10_000, NOW, b"sim/eth", None, ())], "tombstone")
+
+
+def street() -> list[tuple[Event, str]]:
+    """A decision that was filled, one that was refused, one that nobody has judged yet; an open position and a closed one."""
+    common: dict[str, Any] = {"at": NOW, "account": "sim"}
+    return [
+        (decision("d1", BTC), "k"),
+        (decision("d2", ETH), "k"),
+        (decision("d3", ETH), "k"),
+        (decision("d4", BTC, Action.HOLD), "k"),
+        (verdict("v1", "d1", BTC, Outcome.APPROVED, Reason.WITHIN_LIMITS), "k"),
+        (verdict("v2", "d2", ETH, Outcome.REFUSED, Reason.COOL_DOWN), "k"),
+        (
+            Entry(
+                **common,
+                event_id="e1",
+                instrument=BTC,
+                decision_id="d1",
+                verdict_id="v1",
+                strategy=Strategy.MODEL,
+                side=Side.LONG,
+                order_type=OrderType.MARKET,
+                quantity=QUANTITY,
+                limit_price=None,
+                reference_price=PRICE,
+                stop_price=Decimal(63000),
+                leverage=2,
+                client_id=ENTRY,
+                stop_client_id=STOP,
+                not_after=NOW,
+                policy_version=1,
+                source=Source.SYNTHETIC,
+            ),
+            "k",
+        ),
+        (order(OrderState.SENDING, NOW + 65), "k"),
+        (order(OrderState.FILLED, None), "k"),
+        (
+            Fill(
+                **common,
+                event_id="f1",
+                instrument=BTC,
+                trade_id=7,
+                order_id="1",
+                client_id=ENTRY,
+                purpose=Purpose.ENTRY,
+                side=OrderSide.BUY,
+                price=PRICE,
+                quantity=QUANTITY,
+                fee=Decimal("0.01"),
+                fee_asset="USDT",
+                realized_pnl=Decimal(0),
+                maker=False,
+                backfilled=False,
+                source=Source.SYNTHETIC,
+            ),
+            "k",
+        ),
+        (position("p1", BTC), "sim/btc"),
+        (position("p2", ETH), "sim/eth"),
+        (plan("p1", LegState.WANTED, 1), "sim/btc"),
+        (plan("p1", LegState.RESTING, 2), "sim/btc"),
+        (
+            Closed(
+                **common,
+                event_id="c1",
+                instrument=ETH,
+                position_id="p2",
+                side=Side.LONG,
+                quantity=QUANTITY,
+                entry_price=PRICE,
+                exit_price=PRICE,
+                opened_at=NOW - 2500,
+                closed_at=NOW,
+                realized_pnl=Decimal(-3),
+                fees=Decimal(1),
+                fills=2,
+                exit_reason=ExitReason.STOP,
+                entry_client_id="e",
+                exit_client_id="x",
+                source=Source.SYNTHETIC,
+            ),
+            "k",
+        ),
+    ]
+
+
+def decision(name: str, instrument: str, action: Action = Action.LONG) -> Decision:
+    return Decision(
+        event_id=name,
+        at=NOW,
+        instrument=instrument,
+        strategy=Strategy.MODEL,
+        action=action,
+        reason=DecisionReason.CONFIDENT,
+        detail="",
+        confidence=0.7,
+        reference_price=PRICE,
+        features_id="x",
+        prediction_id=None,
+        model_version=None,
+        candle_at=NOW,
+        policy_version=1,
+        source=Source.SYNTHETIC,
+    )
+
+
+def verdict(name: str, decision_id: str, instrument: str, outcome: Outcome, reason: Reason) -> Verdict:
+    return Verdict(
+        event_id=name,
+        at=NOW,
+        instrument=instrument,
+        account="sim",
+        decision_id=decision_id,
+        outcome=outcome,
+        reason=reason,
+        detail="",
+        side=Side.LONG,
+        confidence=0.7,
+        reference_price=PRICE,
+        equity=None,
+        margin=None,
+        leverage=None,
+        notional=None,
+        quantity=None,
+        stop_price=None,
+        entry_id=None,
+        open_positions=0,
+        exposure=Decimal(0),
+        policy_version=1,
+        source=Source.SYNTHETIC,
+    )
+
+
+def order(state: OrderState, sent_at: int | None) -> Order:
+    return Order(
+        event_id=f"o-{state}",
+        at=NOW,
+        instrument=BTC,
+        account="sim",
+        intent_id="e1",
+        client_id=ENTRY,
+        purpose=Purpose.ENTRY,
+        side=OrderSide.BUY,
+        order_type=OrderType.MARKET,
+        state=state,
+        attempt=1,
+        quantity=QUANTITY,
+        price=None,
+        trigger_price=None,
+        close_position=False,
+        reduce_only=False,
+        sent_at=sent_at,
+    )
+
+
+def position(name: str, instrument: str) -> Position:
+    return Position(
+        event_id=f"pos-{name}",
+        at=NOW,
+        instrument=instrument,
+        account="sim",
+        position_id=name,
+        revision=1,
+        status=PositionStatus.OPEN,
+        side=Side.LONG,
+        quantity=QUANTITY,
+        entry_price=PRICE,
+        opened_at=NOW,
+        realized_pnl=Decimal(0),
+        fees=Decimal(0),
+        last_trade_id=7,
+        last_fill_id="f1",
+        entry_client_id=ENTRY,
+        last_client_id=ENTRY,
+        source=Source.SYNTHETIC,
+    )
+
+
+def plan(name: str, net: LegState, revision: int) -> ExitPlan:
+    return ExitPlan(
+        event_id=f"plan-{revision}",
+        at=NOW,
+        instrument=BTC,
+        account="sim",
+        plan_id="plan",
+        revision=revision,
+        position_id=name,
+        side=Side.LONG,
+        profile="STANDARD_LADDER",
+        mode="LIVE",
+        entry_price=PRICE,
+        quantity=QUANTITY,
+        stop_distance=Decimal(1000),
+        stop_price=Decimal(63000),
+        break_even=False,
+        legs=[
+            Leg(kind=LegKind.NET, client_id=STOP, price=Decimal(63000), quantity=None, state=net),
+            Leg(kind=LegKind.TAKE_PROFIT, client_id="t-1", price=Decimal(66000), quantity=QUANTITY, state=LegState.RESTING),
+        ],
+        why="",
+        closing=False,
+        marks_partition=0,
+        marks_offset=0,
+        policy_version=1,
+    )
+
+
+def test_the_funnel_says_where_each_decision_stopped(sql: Client) -> None:
+    found = sql.query(
+        "SELECT decision_id, reached, reason, order_state, toString(filled_quantity), verdict_ms, sent_ms, filled_ms "
+        "FROM funnel ORDER BY decision_id"
+    ).result_rows
+    assert found == [
+        ("d1", "FILLED", "WITHIN_LIMITS", "FILLED", "0.5", 40, 65, 90),
+        ("d2", "JUDGED", "COOL_DOWN", "", "0", 40, None, None),
+        ("d3", "DECIDED", "", "", "0", None, None, None),
+    ]
+
+
+def test_an_open_position_stands_once_with_the_plan_that_protects_it(sql: Client) -> None:
+    assert sql.query("SELECT instrument, position_id FROM positions_open").result_rows == [(BTC, "p1")], "a tombstone ends one"
+    found = sql.query("SELECT position_id, plan_revision, has_stop, take_profits, toString(stop_price) FROM protection").result_rows
+    assert found == [("p1", 2, True, 1, "63000")]
+
+
+def test_a_round_trip_counts_once(sql: Client) -> None:
+    found = sql.query("SELECT instrument, exit_reason, held_s, toString(realized_pnl - fees) FROM round_trips").result_rows
+    assert found == [(ETH, "STOP", 2.5, "-4")]
