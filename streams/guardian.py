@@ -28,8 +28,11 @@ from streams.loop import Loop, run_loop
 
 log = logs.get(__name__)
 
-SETTLE_S = 0.3
-"""Between the stream's word and the look: the answer to one order is several events."""
+LOOK_S = 1.0
+"""Between two looks: the answer to one order is several events, and every look costs request weight."""
+FULL_EVERY = 6
+"""Every so many sweeps all orders are listed (80 of weight); between, those of the instruments that we know (2 each)."""
+FEW = 40
 STALE_SWEEPS = 3
 UNSENT = 10_000
 """Reports kept in memory while the log is away."""
@@ -87,7 +90,8 @@ class Guardian:
                 self._everything = True
             for event in batch.messages:
                 if isinstance(event, OrderSeen):
-                    self._touched.add(event.order.instrument)
+                    if event.fill is not None or not event.order.live:
+                        self._touched.add(event.order.instrument)
                 else:
                     self._touched |= {instrument for instrument, _ in event.quantities}
             self._wake.set()
@@ -98,13 +102,13 @@ class Guardian:
             now = time.monotonic()
             if self._everything or now >= sweep_at:
                 self._everything = False
-                done = await self._look(None)
+                every = self.sweeps % FULL_EVERY == 0 or len(self._known) > FEW
+                done = await self._look(None if every else self._known)
+                self.sweeps += done
                 sweep_at = time.monotonic() + (self._settings.guardian_sweep_s if done else 1.0)
-            elif self._touched:
+            elif self._touched or (self._again is not None and _now_ms() >= self._again):
                 touched, self._touched = self._touched, set()
                 await self._look(touched)
-            elif self._again is not None and _now_ms() >= self._again:
-                await self._look(set(self._seen.naked) | {name for name, _ in self._seen.orphans.values()})
             await self._sleep_until(sweep_at)
 
     async def _sleep_until(self, sweep_at: float) -> None:
@@ -112,30 +116,32 @@ class Guardian:
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, min(sweep_at, again) - time.monotonic())):
                 await self._wake.wait()
-                await asyncio.sleep(SETTLE_S)
+                await asyncio.sleep(max(0.0, (self.swept_at or 0.0) + LOOK_S - time.monotonic()))
         self._wake.clear()
 
     # -- looking
 
-    async def _look(self, instruments: set[str] | None) -> bool:
-        """Reads the exchange and acts; `instruments` None: all. False when the exchange did not answer."""
+    async def _look(self, wanted: set[str] | None) -> bool:
+        """Reads the exchange and acts. `wanted` None: everything; else these, and whatever has a claim on us already."""
         try:
             if not self._filters:
                 self._filters = await self._read_filters()
             held = [_held(position) for position in await self._venue.positions()]
-            orders = await self._resting(instruments)
+            names = {position.instrument for position in held}
+            if wanted is None:
+                orders = await self._resting()
+                scope = names | {order.instrument for order in orders} | self._known
+                self._known = names | {order.instrument for order in orders}
+            else:
+                waiting = set(self._seen.naked) | {name for name, _ in self._seen.orphans.values()}
+                scope = wanted | waiting | (names - self._known)
+                orders = await self._resting(*sorted(scope)) if scope else []
+                self._known |= scope
         except VenueError as e:
             log.warning("the exchange cannot be looked at", why=str(e))
-            self._touched |= instruments or set()
+            self._touched |= wanted or set()
             self._again = _now_ms() + 1000
             return False
-        scope = {position.instrument for position in held} | {order.instrument for order in orders} | self._known
-        if instruments is None:
-            self.sweeps += 1
-            self._known = {order.instrument for order in orders} | {position.instrument for position in held}
-        else:
-            self._known |= instruments
-            scope = instruments
         self.swept_at = time.monotonic()
         finding = inspect(scope, held, orders, _now_ms(), self._seen, self._policy, self._filters)
         self._seen = finding.seen
@@ -147,13 +153,12 @@ class Guardian:
         await asyncio.gather(*(self._act(actions) for actions in by_instrument.values()))
         return True
 
-    async def _resting(self, instruments: set[str] | None) -> list[Resting]:
-        if instruments is None:
-            found = [*await self._venue.open_algo_orders(), *await self._venue.open_orders()]
-        else:
-            found = []
-            for name in sorted(instruments):
-                found += [*await self._venue.open_algo_orders(name), *await self._venue.open_orders(name)]
+    async def _resting(self, *instruments: str) -> list[Resting]:
+        """What can only reduce, of both books; without names of all instruments."""
+        calls = [
+            call(name) for name in (instruments or (None,)) for call in (self._venue.open_algo_orders, self._venue.open_orders)
+        ]
+        found = [order for orders in await asyncio.gather(*calls) for order in orders]
         return [_resting(order) for order in found if order.live and (order.book is Book.ALGO or order.reduce_only)]
 
     async def _read_filters(self) -> dict[str, Filters]:
@@ -196,7 +201,7 @@ class Guardian:
                     await self._adopt(action)
                     return
                 case Meaning.WOULD_TRIGGER:
-                    resting = [order for order in await self._resting({held.instrument}) if not order.algo]
+                    resting = [order for order in await self._resting(held.instrument) if not order.algo]
                     await self._close(Close(held, _close_id(held), tuple(resting), "the level has been passed", action.since_ms))
                     return
                 case Meaning.DUPLICATE_ID:
@@ -209,7 +214,7 @@ class Guardian:
     async def _adopt(self, action: PlaceStop) -> None:
         """Somebody was quicker. Theirs counts when it stands on the right side; else a quantity stop of ours stands before it."""
         held = action.held
-        for order in await self._resting({held.instrument}):
+        for order in await self._resting(held.instrument):
             if order.close_position and order.side is held.side.closes_with and right_side(held, order):
                 self._report(held, "ADOPTED", f"stop at {order.price}", order.client_id, action.since_ms)
                 return
@@ -230,9 +235,13 @@ class Guardian:
         try:
             ack = await self._venue.place_order(close)
         except VenueError as e:
-            if e.outcome.meaning is Meaning.NOTHING_TO_REDUCE:
-                return  # it is flat, or the next look sees what is left
-            raise
+            if e.outcome.meaning not in (Meaning.NOTHING_TO_REDUCE, Meaning.REDUCE_ONLY_FULL):
+                raise
+            # it is flat, or somebody has placed take-profits meanwhile; if something is left, the next look sees it
+            for order in await self._resting(held.instrument):
+                if not order.algo:
+                    await self._cancel(order)
+            return
         self.closed += 1
         self._report(held, "CLOSED", f"{action.why}, order {ack.exchange_id}", action.client_id, action.since_ms)
 

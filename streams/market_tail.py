@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from infra.broker.admin import offsets
 from infra.errors import UserError
 from schemas import hot, topics
 from schemas.ids import partition_of
@@ -56,7 +57,7 @@ def read_tail(bootstrap: str, instruments: Sequence[str]) -> Tail:
     tail = Tail()
     wanted = {p: {name for name in instruments if partition_of(name) == p} for p in range(topic.partitions)}
     try:
-        bounds = {p: consumer.get_watermark_offsets(TopicPartition(topic.name, p), timeout=PATIENCE_S) for p in wanted}
+        bounds = offsets(bootstrap, [topic.name])[topic.name]
         ends = {p: high for p, (_, high) in bounds.items()}
         for window in WINDOWS:
             spans = {p: (max(bounds[p][0], bounds[p][1] - window), end) for p, end in ends.items() if not tail.knows(p, wanted[p])}

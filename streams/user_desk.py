@@ -35,7 +35,7 @@ log = logs.get(__name__)
 
 PAGE = 1000
 TEND_S = 0.2
-AFTER_FILL_S = 0.3
+AFTER_FILL_S = 1.0
 REMEMBERED_UPDATES = 4096
 
 
@@ -53,7 +53,7 @@ class UserDesk:
         self._due: set[str] = set()
         self._suspect: set[str] = set()
         self._turn = asyncio.Lock()
-        self._venue = BinanceUsdm(settings)
+        self._venue = BinanceUsdm(settings, patient=True)
         self._stream: Socket | None = None
         self._work: asyncio.Task[None] | None = None
         self._clients: dict[str, str] = {}

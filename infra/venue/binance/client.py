@@ -29,6 +29,7 @@ from infra.venue.port import (
     MarkPrice,
     Meaning,
     OrderRequest,
+    Outcome,
     OutcomeKind,
     PublicTrade,
     StopRequest,
@@ -45,6 +46,7 @@ from schemas.units import decimal_text
 RECV_WINDOW_MS = 5000
 TIMEOUT_S = 8.0
 CLOCK_MAX_AGE_S = 600.0
+TOO_MANY_ORDERS = -1015
 WEIGHT_LIMIT = 2400
 WEIGHT_CALM = 0.75
 """Share of the weight limit beyond which reading that can wait does wait (history, refills)."""
@@ -117,13 +119,17 @@ class BinanceUsdm:
     """USD-M futures: MarketVenue and TradingVenue (infra/venue/port.py). Every verb raises VenueError and nothing else.
 
     `async with BinanceUsdm(settings) as venue:` synchronises the clock on the way in and closes the session on the way out.
+    `patient`: its reading waits while most of the minute's weight is used, so that protection finds some left.
     """
 
-    def __init__(self, settings: Settings, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, settings: Settings, timeout_s: float = TIMEOUT_S, *, patient: bool = False) -> None:
         self._settings = settings
         self._timeout_s = timeout_s
+        self._patient = patient
         self._rest: RestClient | None = None
         self._clock_at: float | None = None
+        self._quiet_until = 0.0
+        self._banned = False
         self._clock_lock = asyncio.Lock()
         self._filters: dict[str, Filters] = {}
 
@@ -346,14 +352,27 @@ class BinanceUsdm:
         version: int = 1,
         calm: bool = False,
     ) -> Any:
-        if calm:
+        if method == "get" and (calm or self._patient):
             await self._when_calm()
+        self._quiet(verb, method)
         data = {key: _text(value) for key, value in (params or {}).items()}
         body = {"data": data} if data or signed else {}
         try:
             return await self.rest._request_futures_api(method, path, signed, version, **body)
         except (BinanceAPIException, BinanceRequestException, aiohttp.ClientError, TimeoutError, OSError) as e:
-            raise VenueError(verb, classify(e)) from e
+            outcome = classify(e)
+            if outcome.retry_after_s is not None and outcome.code != TOO_MANY_ORDERS:
+                self._quiet_until = time.monotonic() + outcome.retry_after_s
+                self._banned = outcome.banned
+            raise VenueError(verb, outcome) from e
+
+    def _quiet(self, verb: str, method: str) -> None:
+        """The venue has asked for silence: whoever asks on is banned, and for longer each time. Orders and cancels cost (almost)
+        no weight and may be protection, so only a ban stops them."""
+        left_s = self._quiet_until - time.monotonic()
+        if left_s > 0 and (self._banned or method == "get"):
+            detail = f"the exchange wants to be left alone for another {left_s:.1f} s"
+            raise VenueError(verb, Outcome(OutcomeKind.NOT_ACCEPTED_RETRY, None, detail, Meaning.NONE, left_s, self._banned))
 
     async def _when_calm(self) -> None:
         """Reading that can wait leaves the rest of the minute's weight to orders and protection."""
