@@ -23,7 +23,7 @@ Category = str  # "public", "market", "private" or "" (the old unsplit addresses
 def category_of(stream: str) -> Category:
     """Where a stream is served: quotes and depth are public, all else is market."""
     kind = stream.partition("@")[2]
-    return "public" if kind.startswith(("bookTicker", "depth", "rpiDepth")) else "market"
+    return "public" if stream == "!bookTicker" or kind.startswith(("bookTicker", "depth", "rpiDepth")) else "market"
 
 
 class Listener:
@@ -71,7 +71,7 @@ class Listener:
 class Hub:
     def __init__(self) -> None:
         self._streams: dict[str, dict[Listener, None]] = {}
-        self._users: dict[Listener, None] = {}
+        self._users: dict[Listener, str] = {}  # and the listen key by which they came
         self.listeners: dict[Listener, None] = {}
         self.sent = 0
         self.on_the_way: Callable[[str, Callable[[str], None]], None] | None = None  # what befalls user events
@@ -100,14 +100,18 @@ class Hub:
                 if not there:
                     del self._streams[stream]
 
-    def join_user(self, listener: Listener) -> None:
-        self._users[listener] = None
+    def join_user(self, listener: Listener, key: str = "") -> None:
+        self._users[listener] = key
 
     def leave_users(self) -> None:
         self._users.clear()
 
     def wants(self, stream: str) -> bool:
         return stream in self._streams
+
+    def wanted(self, part: str) -> list[str]:
+        """Streams with this in their names that somebody listens to."""
+        return [stream for stream in self._streams if part in stream]
 
     def send(self, stream: str, text: str) -> None:
         listeners = self._streams.get(stream)
@@ -128,8 +132,8 @@ class Hub:
         return list(self._users)
 
     def _push_user(self, text: str) -> None:
-        for listener in self._users:
-            listener.push(text)
+        for listener, key in self._users.items():
+            listener.push(f'{{"stream":"{key}","data":{text}}}' if listener.combined else text)
         self.sent += len(self._users)
 
     def counts(self) -> dict[str, int]:

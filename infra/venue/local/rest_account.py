@@ -108,27 +108,6 @@ def multi_assets_mode(venue: Venue, params: Params) -> Any:
     return {"multiAssetsMargin": False}
 
 
-def no_rows(venue: Venue, params: Params) -> Any:
-    return []
-
-
-def income(venue: Venue, params: Params) -> Any:
-    """Realised profit and commission of every fill; funding is not charged here yet."""
-    name, kind = symbol_if_any(venue, params), params.maybe("incomeType")
-    start_t, end_t = params.integer("startTime"), params.integer("endTime")
-    limit = params.limit(100, 1000)
-    fills = [f for fills in venue.engine.floor.fills.values() for f in fills if name is None or f.symbol == name]
-    rows = [row for fill in sorted(fills, key=lambda f: (f.t, f.order_id, f.id)) for row in wire_orders.income_rows(fill)]
-    found = [
-        row
-        for row in rows
-        if (kind is None or row["incomeType"] == kind)
-        and (start_t is None or row["time"] >= start_t)
-        and (end_t is None or row["time"] <= end_t)
-    ]
-    return found[:limit] if start_t is not None else found[-limit:]
-
-
 # --- user stream --------------------------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from infra.venue.local import wire_market
+from infra.venue.local import wire_depth, wire_market
 from infra.venue.local.klines import INTERVALS
 from infra.venue.local.params import Params
 from infra.venue.local.refusals import refuse
@@ -106,5 +106,25 @@ def funding_info(venue: Venue, params: Params) -> Any:
 
 
 def funding_rate(venue: Venue, params: Params) -> Any:
-    """No funding has been charged here yet: an empty past."""
-    return []
+    """What has been settled since the exchange began."""
+    names, _ = _names(venue, params)
+    start_t, end_t, limit = params.integer("startTime"), params.integer("endTime"), params.limit(100, 1000)
+    found = [
+        wire_market.funding_row(settled)
+        for settled in sorted((s for name in names for s in venue.engine.floor.fundings[name]), key=lambda s: s.t)
+        if (start_t is None or settled.t >= start_t) and (end_t is None or settled.t <= end_t)
+    ]
+    return found[:limit] if start_t is not None else found[-limit:]
+
+
+def ticker_24h(venue: Venue, params: Params) -> Any:
+    names, one = _names(venue, params)
+    rows = [wire_depth.day_row(venue.symbols[name], venue.candles[name], venue.market_t) for name in names]
+    return rows[0] if one else rows
+
+
+def open_interest(venue: Venue, params: Params) -> Any:
+    """Made up from the day's volume: the market sources know nobody's positions."""
+    name = _name(venue, params)
+    held = wire_depth.day_of(venue.candles[name]).volume // 2 * venue.symbols[name].step
+    return {"openInterest": f"{held:f}", "symbol": name, "time": venue.market_t}

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from infra.venue.local import rest_account as account
+from infra.venue.local import rest_batch as batch
 from infra.venue.local import rest_market as market
+from infra.venue.local import rest_money as money
 from infra.venue.local import rest_orders as orders
 from infra.venue.local.params import Params
 from infra.venue.local.venue import Venue
@@ -38,6 +40,7 @@ def _signed(answer: Handler, weight: int | Weight = 1, orders: tuple[int, int] =
 
 
 ONE: Final = (1, 1)
+BATCH: Final = (5, 1)
 
 
 ROUTES: Final[dict[tuple[str, str], Route]] = {
@@ -59,6 +62,15 @@ ROUTES: Final[dict[tuple[str, str], Route]] = {
     ("GET", "/fapi/v1/ticker/price"): _open(market.ticker_price, by_symbol(1, 2)),
     ("GET", "/fapi/v2/ticker/price"): _open(market.ticker_price, by_symbol(1, 2)),
     ("GET", "/fapi/v1/ticker/bookTicker"): _open(market.book_ticker, by_symbol(2, 5)),
+    ("GET", "/fapi/v1/ticker/24hr"): _open(market.ticker_24h, by_symbol(1, 40)),
+    ("GET", "/fapi/v1/openInterest"): _open(market.open_interest),
+    ("POST", "/fapi/v1/order/test"): _signed(batch.try_order, 0),
+    ("PUT", "/fapi/v1/order"): _signed(batch.amend_order, 0, ONE),
+    ("GET", "/fapi/v1/orderAmendment"): _signed(batch.amendments),
+    ("POST", "/fapi/v1/batchOrders"): _signed(batch.place_batch, 5, BATCH),
+    ("PUT", "/fapi/v1/batchOrders"): _signed(batch.amend_batch, 5, BATCH),
+    ("DELETE", "/fapi/v1/batchOrders"): _signed(batch.cancel_batch),
+    ("POST", "/fapi/v1/countdownCancelAll"): _signed(batch.countdown, 10),
     ("POST", "/fapi/v1/order"): _signed(orders.place_order, 0, ONE),
     ("GET", "/fapi/v1/order"): _signed(orders.query_order),
     ("DELETE", "/fapi/v1/order"): _signed(orders.cancel_order),
@@ -88,8 +100,12 @@ ROUTES: Final[dict[tuple[str, str], Route]] = {
     ("GET", "/fapi/v1/positionSide/dual"): _signed(account.position_mode, 30),
     ("POST", "/fapi/v1/positionSide/dual"): _signed(account.set_position_mode),
     ("GET", "/fapi/v1/multiAssetsMargin"): _signed(account.multi_assets_mode, 30),
-    ("GET", "/fapi/v1/income"): _signed(account.income, 30),
-    ("GET", "/fapi/v1/forceOrders"): _signed(account.no_rows, by_symbol(20, 50)),
+    ("GET", "/fapi/v1/income"): _signed(money.income, 30),
+    ("GET", "/fapi/v1/forceOrders"): _signed(money.force_orders, by_symbol(20, 50)),
+    ("GET", "/fapi/v1/adlQuantile"): _signed(money.adl_quantile, 5),
+    ("GET", "/fapi/v1/rateLimit/order"): _signed(money.order_limits),
+    ("POST", "/fapi/v1/positionMargin"): _signed(money.move_margin),
+    ("GET", "/fapi/v1/positionMargin/history"): _signed(money.margin_moves),
     ("POST", "/fapi/v1/listenKey"): _keyed(account.obtain_listen_key),
     ("PUT", "/fapi/v1/listenKey"): _keyed(account.extend_listen_key),
     ("DELETE", "/fapi/v1/listenKey"): _keyed(account.close_listen_key),

@@ -31,6 +31,7 @@ from infra.venue.local.limits import Limits
 from infra.venue.local.market.base import MarketSource
 from infra.venue.local.sockets import Sockets
 from infra.venue.local.venue import Venue
+from infra.venue.local.ws_api import WsApi
 
 STEP_S: Final = 0.01
 SAVE_EVERY_S: Final = 1.0
@@ -71,6 +72,7 @@ class Exchange:
         self.venue.engine.conditional.refuses_child = self.faults.take_trigger
         self.door = Door(self.venue, keys, self.faults, Limits(enforced=limits))
         self.sockets = Sockets(self.venue, self.hub)
+        self.ws_api = WsApi(self.door)
         self.stopping = asyncio.Event()
         self.started_wall = time.time()
         self._saved_s = 0.0
@@ -138,6 +140,8 @@ class Exchange:
                 more = venue.step(until_t)
                 self.keeper.tell_time(venue.market_t)  # before anything of it leaves: nothing has been sent since the last await
                 venue.flush(wall_s)
+            if venue.countdowns:
+                venue.count_down(wall_s)
             if venue.listen_key.expired(wall_s):
                 venue.drop_listen_key()
             if wall_s - self._saved_s >= SAVE_EVERY_S:
@@ -155,6 +159,7 @@ class Exchange:
     async def serve(self, port: int, control_port: int, ready: asyncio.Event | None = None) -> None:
         outer, inner = web.Application(), web.Application()
         self.sockets.add_to(outer.router)
+        self.ws_api.add_to(outer.router)
         outer.router.add_route("*", "/{path:.*}", self.door.handle)
         Control(self).add_to(inner.router)
         runners = [await _open(outer, port, "--port"), await _open(inner, control_port, "--control-port")]

@@ -28,6 +28,7 @@ class Sockets:
             router.add_get(f"{prefix}/stream", self._serve(category, combined=True))
             router.add_get(f"{prefix}/ws", self._serve(category, combined=False))
             router.add_get(f"{prefix}/ws/{{streams:.*}}", self._serve(category, combined=False))
+        router.add_get("/private/stream", self._serve("private", combined=True))
         router.add_get("/private/ws", self._serve("private", combined=False))
         router.add_get("/private/ws/{key}", self._serve("private", combined=False))
 
@@ -53,10 +54,12 @@ class Sockets:
     def _join(self, listener: Listener, request: web.Request) -> None:
         asked = request.match_info.get("streams") or request.query.get("streams") or ""
         key = request.query.get("listenKey") or request.match_info.get("key") or ""
+        if listener.category == "private" and not key:
+            key, asked = asked, ""
         if listener.category == "" and "@" not in asked and asked:
             key, asked = asked, ""  # the old address of the user stream: /ws/<listenKey>
         if key and key == self.venue.listen_key.value and listener.category in ("", "private"):
-            self.hub.join_user(listener)  # an unknown key is accepted and stays silent, as live
+            self.hub.join_user(listener, key)  # an unknown key is accepted and stays silent, as live
         if listener.category != "private":
             self.hub.subscribe(listener, [name for name in asked.split("/") if name][:MOST_STREAMS])
 
@@ -86,6 +89,8 @@ class Sockets:
             if len(listener.streams) + len(names) > MOST_STREAMS:
                 return {"error": {"code": 2, "msg": "Invalid request: too many streams"}, "id": number}
             self.hub.subscribe(listener, names)
+            if listener.category in ("", "private") and self.venue.listen_key.value in names:
+                self.hub.join_user(listener, self.venue.listen_key.value)
         else:
             self.hub.unsubscribe(listener, names)
         return {"result": None, "id": number}

@@ -18,9 +18,10 @@ from typing import Any, Final
 
 from infra.venue.local import wire_market, wire_user
 from infra.venue.local.account import START_BALANCE
-from infra.venue.local.commands import Command
+from infra.venue.local.commands import CancelAllOrders, Command
 from infra.venue.local.engine import Engine
-from infra.venue.local.happenings import Happening
+from infra.venue.local.feeds import Feeds
+from infra.venue.local.happenings import Happening, OrderChanged
 from infra.venue.local.hub import Hub
 from infra.venue.local.journal import Journal
 from infra.venue.local.keeping import Keeper, Kept
@@ -67,6 +68,8 @@ class Venue:
         self.events = 0
         self.ended = False
         self.shift = dict.fromkeys(self.symbols, 0)  # ticks by which shocks have moved each price, for good
+        self.feeds = Feeds(self)
+        self.countdowns: dict[str, float] = {}  # symbol -> monotonic seconds at which its orders end
         self.skew_ms = 0  # by which the exchange's own clock is wrong
         self._quiet = False
         self._stale: dict[str, None] = {}  # symbols whose quote has moved since it was told
@@ -216,7 +219,16 @@ class Venue:
         self._tell(happened)
         return happened
 
+    def count_down(self, wall_s: float) -> None:
+        """End the orders of those who have not renewed their countdown."""
+        for name in [name for name, end_s in self.countdowns.items() if wall_s >= end_s]:
+            del self.countdowns[name]
+            self.execute(CancelAllOrders(name))
+
     def _tell(self, happened: list[Happening]) -> None:
+        if any(isinstance(what, OrderChanged) and what.fill is not None for what in happened):
+            self.updates += 1  # our takers have changed the book
+        self.feeds.on_happened(happened)
         self.journal.tell(self.engine, happened, time.time())
         for what in happened:
             event = wire_user.user_event(self.engine.floor, what)
@@ -240,9 +252,15 @@ class Venue:
         if self.hub.wants(stream):
             end_t = candle.open_t + INTERVALS[interval] * MINUTE_MS
             self.hub.send(stream, wire_market.kline(self.symbols[name], interval, candle, end_t, closed=True))
+        endless = f"{name.lower()}_perpetual@continuousKline_{interval}"
+        if self.hub.wants(endless):
+            end_t = candle.open_t + INTERVALS[interval] * MINUTE_MS
+            text = wire_market.kline(self.symbols[name], interval, candle, end_t, closed=True, continuous=True)
+            self.hub.send(endless, text)
 
     def flush(self, wall_s: float) -> None:
         """Tell what is told by the wall clock; `wall_s` is monotonic."""
+        self.feeds.flush(wall_s)
         for name, symbol in self.symbols.items():
             stream = name.lower()
             if self._due("mark", name, wall_s, MARK_EVERY_S):
@@ -252,7 +270,9 @@ class Venue:
             if name in self._stale and self._due("quote", name, wall_s, TELL_EVERY_S):
                 del self._stale[name]
                 book = self.engine.floor.books[name]
-                self.hub.send(f"{stream}@bookTicker", wire_market.book_ticker(book, self.updates, self.market_t))
+                quote = wire_market.book_ticker(book, self.updates, self.market_t)
+                self.hub.send(f"{stream}@bookTicker", quote)
+                self.hub.send("!bookTicker", quote)
             if self._due("kline", name, wall_s, KLINES_EVERY_S):
                 self._tell_klines(name, symbol)
 
@@ -269,6 +289,11 @@ class Venue:
             if self.hub.wants(stream):
                 candle = self.candles[name].now(interval)
                 self.hub.send(stream, wire_market.kline(symbol, interval, candle, self.market_t, closed=False))
+            endless = f"{name.lower()}_perpetual@continuousKline_{interval}"
+            if self.hub.wants(endless):
+                candle = self.candles[name].now(interval)
+                text = wire_market.kline(symbol, interval, candle, self.market_t, closed=False, continuous=True)
+                self.hub.send(endless, text)
 
     def state(self) -> dict[str, Any]:
         floor = self.engine.floor

@@ -8,6 +8,7 @@ from typing import Any, Final
 from infra.venue.local.books import Book
 from infra.venue.local.brackets import brackets_of, max_leverage
 from infra.venue.local.filters import max_price
+from infra.venue.local.happenings import FundingSettled
 from infra.venue.local.klines import INTERVALS, MINUTE_MS, Candle
 from infra.venue.local.market.base import Mark, Symbol, Trade
 from infra.venue.local.wire import Json
@@ -52,13 +53,16 @@ def mark_price(symbol: Symbol, mark: Mark, t: int) -> str:
     )
 
 
-def kline(symbol: Symbol, interval: str, candle: Candle, t: int, *, closed: bool) -> str:
+def kline(symbol: Symbol, interval: str, candle: Candle, t: int, *, closed: bool, continuous: bool = False) -> str:
     tick, step = symbol.tick, symbol.step
     unit = tick * step
     done = "true" if closed else "false"
+    head, own = f'"e":"kline","E":{t},"s":"{symbol.name}","st":1', f'"s":"{symbol.name}",'
+    if continuous:
+        head, own = f'"e":"continuous_kline","E":{t},"ps":"{symbol.name}","ct":"PERPETUAL","st":1', ""
     return (
-        f'{{"e":"kline","E":{t},"s":"{symbol.name}","st":1,"k":{{"t":{candle.open_t},"T":{close_t(interval, candle)},'
-        f'"s":"{symbol.name}","i":"{interval}","f":{candle.first_id},"L":{candle.last_id},"o":"{candle.open * tick:f}",'
+        f'{{{head},"k":{{"t":{candle.open_t},"T":{close_t(interval, candle)},'
+        f'{own}"i":"{interval}","f":{candle.first_id},"L":{candle.last_id},"o":"{candle.open * tick:f}",'
         f'"c":"{candle.close * tick:f}","h":"{candle.high * tick:f}","l":"{candle.low * tick:f}","v":"{candle.volume * step:f}",'
         f'"n":{candle.trades},"x":{done},"q":"{candle.turnover * unit:f}","V":"{candle.taker_volume * step:f}",'
         f'"Q":"{candle.taker_turnover * unit:f}","B":"0"}}}}'
@@ -146,6 +150,16 @@ def premium_index(symbol: Symbol, mark: Mark, t: int) -> Json:
     }
 
 
+def funding_row(settled: FundingSettled) -> Json:
+    return {
+        "symbol": settled.symbol,
+        "fundingRate": f"{settled.rate:.8f}",
+        "fundingTime": settled.t,
+        "markPrice": f"{settled.mark:.8f}",
+        "rateType": "Regular",
+    }
+
+
 def leverage_brackets(symbol: Symbol) -> Json:
     rows = [
         {
@@ -214,6 +228,6 @@ def symbol_info(symbol: Symbol) -> Json:
         "marketTakeBound": "0.05",
         "maxMoveOrderLimit": 10_000,
         "filters": filters,
-        "orderTypes": ["LIMIT", "MARKET", "STOP_MARKET", "TAKE_PROFIT_MARKET"],
-        "timeInForce": ["GTC", "IOC", "FOK", "GTX"],
+        "orderTypes": ["LIMIT", "MARKET", "STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET"],
+        "timeInForce": ["GTC", "IOC", "FOK", "GTX", "GTE_GTC"],
     }
