@@ -23,8 +23,8 @@ POLL_S = 0.2
 class PolicyReader:
     """`current()` is a plain read, safe from any thread."""
 
-    def __init__(self, bootstrap: str) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, bootstrap: str, topic: str = topics.POLICY_VERSIONS.name) -> None:
+        self._bootstrap, self._topic = bootstrap, topic
         self._current: tuple[int, Policy] = (0, Policy())
         self._read_once = threading.Event()
         self._over = threading.Event()
@@ -59,7 +59,7 @@ class PolicyReader:
             }
         )
         try:
-            consumer.assign([TopicPartition(topics.POLICY_VERSIONS.name, 0, 0)])
+            consumer.assign([TopicPartition(self._topic, 0, 0)])
             while not self._over.is_set():
                 message = consumer.poll(POLL_S)
                 if message is None:
