@@ -97,7 +97,12 @@ class Process:
             time.sleep(0.05)
 
     def failed(self, why: str) -> UserError:
-        return UserError(f"{self.name} did not start", f"{why}. {last_words(self.log)}".strip(), f"read {self.log}")
+        told = last_words(self.log)
+        try:
+            said = json.loads(told)
+            return UserError(f"{self.name}: {said['what']}", said["why"], said["do"])
+        except (ValueError, KeyError, TypeError):
+            return UserError(f"{self.name} did not start", f"{why}. {told}".strip(), f"read {self.log}")
 
     def signal(self, number: signal.Signals) -> None:
         if self.pid is not None:
@@ -404,7 +409,7 @@ def rss_mb(pid: int) -> float:
 
 
 def last_words(log: Path, size: int = 4000) -> str:
-    """The last error line of a log, for a person."""
+    """The last error line of a log: one JSON object, mostly."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - size))
@@ -412,4 +417,4 @@ def last_words(log: Path, size: int = 4000) -> str:
     except OSError:
         return ""
     told = [line for line in lines if "rror" in line] or lines
-    return told[-1][:500] if told else ""
+    return told[-1][:2000] if told else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from clickhouse_connect import get_client
@@ -14,12 +15,13 @@ from infra.settings import Settings
 
 def connect(settings: Settings) -> Client:
     """Raises UserError when nothing answers."""
+    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)  # it prints what we raise
     try:
         return get_client(dsn=settings.clickhouse, database=settings.clickhouse_database)
     except ClickHouseError as e:
         raise UserError(
             f"ClickHouse at {settings.clickhouse} does not answer",
-            str(e).splitlines()[0][:200],
+            "connection refused" if "refused" in str(e) else str(e).splitlines()[0][:200],
             "start the stack (`make run`), or set QT_CLICKHOUSE_URL",
         ) from e
 
