@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +16,7 @@ from structlog.typing import EventDict, WrappedLogger
 
 QUIET = ("faust", "mode", "aiokafka", "asyncio", "urllib3", "websockets", "binance", "aiohttp")
 """Libraries that tell their life at INFO: only what worries them is kept."""
+AGAIN_S = 5.0
 
 librdkafka = logging.getLogger("librdkafka")
 """For `"logger"` of confluent clients, which tell every refused connection. What fails is told by whoever asked."""
@@ -51,6 +53,7 @@ def configure(worker: str, level: str = "info", secrets: Iterable[str] = ()) -> 
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_Calm())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -67,6 +70,23 @@ def configure(worker: str, level: str = "info", secrets: Iterable[str] = ()) -> 
     for name in QUIET:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
     logging.captureWarnings(True)
+
+
+class _Calm(logging.Filter):
+    """A library that says the same again and again (a broker that is away, fifty times a second) is heard once in a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(QUIET):
+            return True
+        now, what = time.monotonic(), (record.name, str(record.msg))
+        if now - self._said.get(what, float("-inf")) < AGAIN_S:
+            return False
+        self._said[what] = now
+        return True
 
 
 class _Hide:

@@ -21,6 +21,8 @@ try:
 except ValueError as e:
     log.critical("ends", exc_info=e)
 logging.getLogger("aiokafka").error("several\\nlines")
+for n in range(50):
+    logging.getLogger("aiokafka").error("cannot connect to %s", n)
 """
 
 
@@ -29,7 +31,7 @@ def test_every_line_is_an_object_and_secrets_are_masked() -> None:
     assert done.stdout == ""
     assert "canary" not in done.stderr
     lines = [json.loads(line) for line in done.stderr.splitlines()]
-    assert [line["level"] for line in lines] == ["info", "error", "warning", "critical", "error"]
+    assert [line["level"] for line in lines] == ["info", "error", "warning", "critical", "error", "error"]
     assert {line["worker"] for line in lines} == {"positions"}
     assert lines[0]["event"] == "state loaded"
     assert lines[0]["partitions"] == [1, 2]
@@ -38,3 +40,4 @@ def test_every_line_is_an_object_and_secrets_are_masked() -> None:
     assert (lines[2]["event"], lines[2]["logger"]) == ("from faust", "faust.app")
     assert "ValueError: ***" in lines[3]["exception"]
     assert lines[4]["event"] == "several\nlines"
+    assert lines[5]["event"] == "cannot connect to 0"
