@@ -47,6 +47,7 @@ def watched(runner: Runner, app: App, settings: Settings) -> Iterator[Probe]:
     probe = Probe(settings.probe_port, pulse.problems, runner.problems, settings.host)
     metrics = Metrics(runner.stage.name, runner.counts, runner.lag, runner.sizes)
     probe.start()
+    log.info("probe", port=probe.port)
     REGISTRY.register(metrics)
     if runner.policy_reader is not None:
         runner.policy_reader.start()
