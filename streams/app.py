@@ -1,7 +1,7 @@
 """The Faust application of a worker, and the process around it: one worker, one process, one event loop.
 
     run_stage(STAGE, settings)          a stage, with its state
-    setup("history", settings); app = make_app("history", settings); ...; run_app(app)      a worker of another shape
+    setup(); app = make_app("history", settings); ...; run_app(app)      a worker of another shape
 
 Signals: SIGTERM and SIGINT drain (outputs, state, commit) and end the process within 5 s; SIGUSR1 turns its heartbeats off,
 so that the end of a run has no records that nobody will read. Exit code 0 after a drain, 2 for a UserError, 1 for a bug.
@@ -96,7 +96,7 @@ def run_stage(stage: Stage, settings: Settings) -> None:
     from streams.runner import Runner
     from streams.watch import watched
 
-    setup(stage.name, settings)
+    setup()
     await_broker(settings.bootstrap)
     app = make_app(stage.name, settings, one_active=stage.single)
     runner = Runner(stage, app, settings)
@@ -104,11 +104,9 @@ def run_stage(stage: Stage, settings: Settings) -> None:
         run_app(app)
 
 
-def setup(worker: str, settings: Settings) -> None:
-    """Logs, the event loop and a first answer to SIGTERM, before anything of Faust's is made."""
+def setup() -> None:
+    """The event loop and a first answer to SIGTERM, before anything of Faust's is made."""
     signal.signal(signal.SIGTERM, _end_at_once)
-    secrets = (settings.api_key.get_secret_value(), settings.api_secret.get_secret_value())
-    logs.configure(worker, settings.log_level, secrets)
     logging.getLogger("streams.driver").setLevel(logging.WARNING)  # Faust's services log under their class's module
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     loop = asyncio.new_event_loop()

@@ -15,7 +15,7 @@ from processors.filters import Filters
 
 log = logs.get(__name__)
 PATIENCE_S = 30.0
-PAUSE_S = 0.5
+PAUSE_S = 1.0
 
 
 def read_filters(settings: Settings, *, open_only: bool = False) -> dict[str, Filters]:

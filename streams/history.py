@@ -379,7 +379,7 @@ def main(settings: Settings) -> None:
     """Runs until SIGTERM."""
     early: list[int] = []
     signal.signal(signal.SIGUSR1, lambda number, _frame: early.append(number))  # it would end us until Faust's handler is there
-    setup(NAME, settings)
+    setup()
     for noisy in ("clickhouse_connect", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)  # we tell it once, and when it is over
     without_dataframes()

@@ -73,8 +73,6 @@ class Loop:
 
 def run_loop(name: str, settings: Settings, work: Callable[[Loop], Awaitable[None]]) -> None:
     """Runs `work` until it is told to stop. `work` is cancelled then, and has a few seconds to finish."""
-    secrets = (settings.api_key.get_secret_value(), settings.api_secret.get_secret_value())
-    logs.configure(name, settings.log_level, secrets)
     uvloop.run(_run(name, settings, work))
 
 

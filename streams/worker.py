@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from infra import logs
 from infra.broker.admin import TopicSpec
 from infra.errors import UserError
 from infra.settings import Settings
@@ -33,10 +34,18 @@ WITHOUT_STAGE = ("market", "guardian", "history")
 
 
 def run_worker(name: str, settings: Settings) -> None:
-    """Runs until SIGTERM. Every worker's module has `main(settings)`. Raises UserError for an unknown name."""
+    """Runs until SIGTERM. Every worker's module has `main(settings)`. Raises UserError for an unknown name.
+
+    Any other mistake goes to the log as one line of JSON like everything else of a worker; the process then ends with code 2.
+    """
     if name not in MODULES:
         raise UserError(f"no worker {name!r}", "there is none of that name", f"one of: {', '.join(MODULES)}")
-    importlib.import_module(MODULES[name]).main(settings)
+    logs.configure(name, settings.log_level, (settings.api_key.get_secret_value(), settings.api_secret.get_secret_value()))
+    try:
+        importlib.import_module(MODULES[name]).main(settings)
+    except UserError as e:
+        logs.get(__name__).critical("this worker cannot run", what=e.what, why=e.why, do=e.do)
+        raise SystemExit(2) from None
 
 
 def stages() -> dict[str, Stage]:
