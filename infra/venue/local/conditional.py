@@ -226,6 +226,7 @@ class Conditional:
                 raise refuse(-2022)
             return abs(held)
         if not algo.reduce_only:
+            self.matching.check_margin(algo.symbol, algo.side, algo.position_side, algo.price, algo.qty)
             return algo.qty
         if self.children_compete:
             market, leg = not algo.price, algo.position_side

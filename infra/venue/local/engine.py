@@ -58,9 +58,9 @@ class Engine:
         elif isinstance(what, Mark):
             floor.marks[what.symbol] = what.mark
             self.funding.on_mark(what)
-            self.liquidation.on_mark(what.symbol, what.mark)
             if floor.armed[what.symbol]:
-                self.conditional.on_mark(what.symbol, what.mark)
+                self.conditional.on_mark(what.symbol, what.mark)  # a stop lies before the end: the price passes it first
+            self.liquidation.on_mark(what.symbol, what.mark)
         else:
             self._command(what)
         if not floor.out:

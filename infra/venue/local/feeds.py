@@ -1,4 +1,5 @@
-"""The streams that are told by the wall clock and only to those who ask: depth, tickers, marks of all symbols, forced orders.
+"""What is told by the wall clock: quotes and marks at most once per symbol in 100 ms (the last value), and marks at least
+that often, so that time passes for those who only listen; candles; and only to those who ask depth and tickers.
 
 Depth comes from the ladder behind the quote (books.py). The first event of a depth stream holds the whole ladder, each
 later one what has changed; `pu` is the event before, so that a client who joins it to a snapshot finds no gap.
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from infra.venue.local import wire_depth, wire_market
 from infra.venue.local.happenings import Happening, OrderChanged
+from infra.venue.local.klines import INTERVALS, MINUTE_MS, Candle
 from infra.venue.local.wire_depth import Ladder
 
 if TYPE_CHECKING:
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 DEPTH: Final = re.compile(r"([a-z0-9]+)@depth(5|10|20)?(?:@(0|100|250|500)ms)?")
 LOOK_EVERY_S: Final = 0.05
+QUOTE_EVERY_S: Final = 0.1
+MARK_EVERY_S: Final = 0.09  # with the pump's step of 10 ms: ten a second
+KLINES_EVERY_S: Final = 0.25
 MARKS_EVERY_S: Final = 1.0
 TICKERS_EVERY_S: Final = 1.0
 ALL_MARKS: Final = ("!markPrice@arr", "!markPrice@arr@1s")
@@ -26,12 +31,51 @@ ALL_MARKS: Final = ("!markPrice@arr", "!markPrice@arr@1s")
 class Feeds:
     def __init__(self, venue: Venue) -> None:
         self.venue = venue
+        self.stale: dict[str, None] = {}  # symbols whose quote has moved since it was told
         self._looked_s = 0.0
         self._depth: dict[str, tuple[str, int, float]] = {}  # stream -> symbol, levels (0: changes), seconds between events
         self._told_s: dict[str, float] = {}
         self._last: dict[str, tuple[int, Ladder]] = {}  # stream -> last update id, the book as it was told
 
     def flush(self, wall_s: float) -> None:
+        """Tell what is due; `wall_s` is monotonic."""
+        venue, hub = self.venue, self.venue.hub
+        self._flush_rare(wall_s)
+        for name, symbol in venue.symbols.items():
+            stream = name.lower()
+            if self._due(f"mark {name}", wall_s, MARK_EVERY_S):
+                text = wire_market.mark_price(symbol, venue.marks[name], venue.market_t)
+                hub.send(f"{stream}@markPrice", text)
+                hub.send(f"{stream}@markPrice@1s", text)
+            if name in self.stale and self._due(f"quote {name}", wall_s, QUOTE_EVERY_S):
+                del self.stale[name]
+                text = wire_market.book_ticker(venue.engine.floor.books[name], venue.updates, venue.market_t)
+                hub.send(f"{stream}@bookTicker", text)
+                hub.send("!bookTicker", text)
+            if self._due(f"klines {name}", wall_s, KLINES_EVERY_S):
+                for interval in INTERVALS:
+                    self._tell_kline(name, interval, None, venue.market_t)
+
+    def on_close(self, name: str, interval: str, candle: Candle) -> None:
+        """A candle has ended: kept and told at once."""
+        if self.venue.keeper is not None and interval == "1m":
+            self.venue.keeper.minute(name, candle)
+        self._tell_kline(name, interval, candle, candle.open_t + INTERVALS[interval] * MINUTE_MS)
+
+    def _tell_kline(self, name: str, interval: str, closed: Candle | None, t: int) -> None:
+        """`closed`, or the candle as it stands."""
+        venue = self.venue
+        for stream, endless in (
+            (f"{name.lower()}@kline_{interval}", False),
+            (f"{name.lower()}_perpetual@continuousKline_{interval}", True),
+        ):
+            if venue.hub.wants(stream):
+                candle = closed if closed is not None else venue.candles[name].now(interval)
+                done = closed is not None
+                text = wire_market.kline(venue.symbols[name], interval, candle, t, closed=done, continuous=endless)
+                venue.hub.send(stream, text)
+
+    def _flush_rare(self, wall_s: float) -> None:
         if wall_s - self._looked_s < LOOK_EVERY_S:
             return
         self._looked_s = wall_s

@@ -64,7 +64,7 @@ class Matching:
         if not market:
             filters.check_band(symbol, ask.side, price, mark)
         if not reduces:
-            self._check_margin(ask.symbol, ask.side, ask.position_side, price, qty)
+            self.check_margin(ask.symbol, ask.side, ask.position_side, price, qty)
         if len(floor.resting[ask.symbol]) >= MAX_OPEN_ORDERS:
             raise refuse(-2025)
         if ask.tif == "GTX" and book.crosses(ask.side, price):
@@ -128,7 +128,7 @@ class Matching:
                 )
             else:
                 filters.check_notional(symbol, price, qty)
-                self._check_margin(order.symbol, order.side, order.position_side, price, max(0, qty - order.filled))
+                self.check_margin(order.symbol, order.side, order.position_side, price, max(0, qty - order.filled))
         finally:
             resting.insert(place, order)
         before = order.frozen()
@@ -272,7 +272,7 @@ class Matching:
     def _tell(self, order: Order, execution: Literal["NEW", "CANCELED", "EXPIRED", "AMENDMENT", "CALCULATED"]) -> None:
         self.floor.out.append(OrderChanged(order.frozen(), execution, self.floor.now))
 
-    def _check_margin(self, name: str, side: Side, position_side: PositionSide, price: int, qty: int) -> None:
+    def check_margin(self, name: str, side: Side, position_side: PositionSide, price: int, qty: int) -> None:
         """Margin and leverage bracket for the part of an order that would grow the position."""
         floor = self.floor
         symbol = floor.symbols[name]

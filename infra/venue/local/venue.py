@@ -1,8 +1,7 @@
 """The exchange as one thing: market source, engine, candles, tape, log and listeners, moved forward in steps.
 
 `step` applies what the market did up to a time, `execute` a client's command, `flush` tells the listeners what is
-told by the wall clock: quotes and marks at most once per symbol in 100 ms (the last value), and marks at least that
-often, so that time passes for those who only listen. Everything here runs between two awaits of one event loop:
+told by the wall clock (feeds.py). Everything here runs between two awaits of one event loop:
 nobody sees half a step.
 """
 
@@ -14,7 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any
 
 from infra.venue.local import wire_market, wire_user
 from infra.venue.local.account import START_BALANCE
@@ -26,13 +25,9 @@ from infra.venue.local.hub import Hub
 from infra.venue.local.journal import Journal
 from infra.venue.local.keeping import Keeper, Kept
 from infra.venue.local.keys import ListenKey
-from infra.venue.local.klines import INTERVALS, MINUTE_MS, Candle, Candles, minutes_of
+from infra.venue.local.klines import MINUTE_MS, Candles, minutes_of
 from infra.venue.local.market.base import Candle5m, Mark, MarketEvent, MarketSource, Quote, Symbol, Trade, next_funding
 from infra.venue.local.tape import Tape
-
-TELL_EVERY_S: Final = 0.1
-MARK_EVERY_S: Final = 0.09  # with the pump's step of 10 ms: ten a second
-KLINES_EVERY_S: Final = 0.25
 
 
 class Venue:
@@ -53,6 +48,7 @@ class Venue:
         self.hub = hub
         self.keeper = keeper
         self.listen_key = ListenKey()
+        self.feeds = Feeds(self)
         self.symbols: dict[str, Symbol] = {s.name: s for s in source.symbols}
         past: dict[str, list[Candle5m]] = {name: [] for name in self.symbols}
         for candle in source.history():
@@ -68,12 +64,9 @@ class Venue:
         self.events = 0
         self.ended = False
         self.shift = dict.fromkeys(self.symbols, 0)  # ticks by which shocks have moved each price, for good
-        self.feeds = Feeds(self)
         self.countdowns: dict[str, float] = {}  # symbol -> monotonic seconds at which its orders end
         self.skew_ms = 0  # by which the exchange's own clock is wrong
         self._quiet = False
-        self._stale: dict[str, None] = {}  # symbols whose quote has moved since it was told
-        self._told: dict[str, float] = {}  # stream kind and symbol -> wall seconds
         self._pending: MarketEvent | None = None
         kept = keeper.kept if keeper is not None else None
         if kept is not None:
@@ -90,7 +83,7 @@ class Venue:
         candles = Candles(name, begin, last)
         candles.seed(minute for candle in past for minute in minutes_of(candle))
         candles.advance(start_t)
-        candles.on_close = self._on_close
+        candles.on_close = self.feeds.on_close
         return candles
 
     def _take_up(self, kept: Kept) -> None:
@@ -201,7 +194,7 @@ class Venue:
                 self.hub.send(f"{stream}@aggTrade", wire_market.agg_trade(self.symbols[name], event, trade_id))
         elif isinstance(event, Quote):
             self.updates += 1
-            self._stale[name] = None
+            self.feeds.stale[name] = None
         else:
             self.marks[name] = event
         if self._quiet:
@@ -245,55 +238,9 @@ class Venue:
             self.hub.send_user(json.dumps(event, separators=(",", ":")))
             self.hub.leave_users()
 
-    def _on_close(self, name: str, interval: str, candle: Candle) -> None:
-        if self.keeper is not None and interval == "1m":
-            self.keeper.minute(name, candle)
-        stream = f"{name.lower()}@kline_{interval}"
-        if self.hub.wants(stream):
-            end_t = candle.open_t + INTERVALS[interval] * MINUTE_MS
-            self.hub.send(stream, wire_market.kline(self.symbols[name], interval, candle, end_t, closed=True))
-        endless = f"{name.lower()}_perpetual@continuousKline_{interval}"
-        if self.hub.wants(endless):
-            end_t = candle.open_t + INTERVALS[interval] * MINUTE_MS
-            text = wire_market.kline(self.symbols[name], interval, candle, end_t, closed=True, continuous=True)
-            self.hub.send(endless, text)
-
     def flush(self, wall_s: float) -> None:
         """Tell what is told by the wall clock; `wall_s` is monotonic."""
         self.feeds.flush(wall_s)
-        for name, symbol in self.symbols.items():
-            stream = name.lower()
-            if self._due("mark", name, wall_s, MARK_EVERY_S):
-                text = wire_market.mark_price(symbol, self.marks[name], self.market_t)
-                self.hub.send(f"{stream}@markPrice", text)
-                self.hub.send(f"{stream}@markPrice@1s", text)
-            if name in self._stale and self._due("quote", name, wall_s, TELL_EVERY_S):
-                del self._stale[name]
-                book = self.engine.floor.books[name]
-                quote = wire_market.book_ticker(book, self.updates, self.market_t)
-                self.hub.send(f"{stream}@bookTicker", quote)
-                self.hub.send("!bookTicker", quote)
-            if self._due("kline", name, wall_s, KLINES_EVERY_S):
-                self._tell_klines(name, symbol)
-
-    def _due(self, kind: str, name: str, wall_s: float, every_s: float) -> bool:
-        key = kind + name
-        if wall_s - self._told.get(key, 0.0) < every_s:
-            return False
-        self._told[key] = wall_s
-        return True
-
-    def _tell_klines(self, name: str, symbol: Symbol) -> None:
-        for interval in INTERVALS:
-            stream = f"{name.lower()}@kline_{interval}"
-            if self.hub.wants(stream):
-                candle = self.candles[name].now(interval)
-                self.hub.send(stream, wire_market.kline(symbol, interval, candle, self.market_t, closed=False))
-            endless = f"{name.lower()}_perpetual@continuousKline_{interval}"
-            if self.hub.wants(endless):
-                candle = self.candles[name].now(interval)
-                text = wire_market.kline(symbol, interval, candle, self.market_t, closed=False, continuous=True)
-                self.hub.send(endless, text)
 
     def state(self) -> dict[str, Any]:
         floor = self.engine.floor
