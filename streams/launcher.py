@@ -162,7 +162,7 @@ class Stack:
     watched: dict[str, Watched] = field(default_factory=dict)
     began: float = field(default_factory=time.time)
     peak_rss_mb: float = 0.0
-    drained: bool = False
+    restarts: int = 0
 
     def __enter__(self) -> Self:
         return self
@@ -297,10 +297,6 @@ class Stack:
     def workers(self) -> list[Watched]:
         return [self.watched[name] for name in topics.WORKERS if name in self.watched]
 
-    @property
-    def restarts(self) -> int:
-        return sum(watched.restarts for watched in self.watched.values())
-
     def watch(self, until: Callable[[], bool], look: Callable[[], None] = lambda: None) -> None:
         """Restarts what dies until `until()` says so; `look` is called between, for the status view."""
         measured = 0.0
@@ -314,8 +310,10 @@ class Stack:
 
     def tend(self) -> None:
         for watched in self.watched.values():
+            before = watched.restarts
             if told := watched.tend():
                 self.say(told)
+            self.restarts += watched.restarts - before
 
     def measure(self) -> None:
         """Memory of everything that we started, at its highest so far."""
@@ -341,7 +339,6 @@ class Stack:
             assert isinstance(history, Process)
             history.signal(signal.SIGUSR1)  # no more heartbeats: they would be lag for ever
             self._settle(["history"], deadline)
-        self.drained = True
 
     def _settle(self, groups: list[str], deadline: float, calm: int = 2) -> None:
         """Waits until these consumer groups have applied all that there is, twice in a row."""

@@ -1,6 +1,6 @@
 """A Faust agent as the manual writes it, with all its defaults, one trade a message: what the frames are measured against.
 
-python -m streams.bench.stock TOPIC BOOTSTRAP N      prints trades a second
+python -m streams.bench.stock TOPIC BOOTSTRAP N FOLDER      prints trades a second
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import tempfile
 import time
 from typing import Any
 
@@ -27,7 +26,7 @@ class Trade(msgspec.Struct):
     m: int
 
 
-def main(topic_name: str, bootstrap: str, n: int) -> None:
+def main(topic_name: str, bootstrap: str, n: int, folder: str) -> None:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     app = faust.App(
@@ -36,7 +35,7 @@ def main(topic_name: str, bootstrap: str, n: int) -> None:
         topic_allow_declare=False,
         topic_disable_leader=True,
         web_enabled=False,
-        datadir=tempfile.mkdtemp(prefix="quantum-stock-"),
+        datadir=folder,
     )
     channel = app.topic(topic_name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
     read = msgspec.json.Decoder(Trade).decode
@@ -60,4 +59,4 @@ def main(topic_name: str, bootstrap: str, n: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])
