@@ -95,6 +95,7 @@ def play(script: list[Command | Move]) -> tuple[Engine, Journal]:
                 assert engine.floor.out == []
             if isinstance(what, Mark):
                 assert engine.floor.account.cross_wallet + engine.floor.cross_unrealised() >= 0
+                assert not [a for a in engine.floor.live_algos(what.symbol) if not a.callback and a.fires_at(what.mark)]
     return engine, journal
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from infra.venue.local import filters
 from infra.venue.local.commands import PlaceAlgo
@@ -30,6 +30,12 @@ LIMITS: Final = ("STOP", "TAKE_PROFIT")
 TRAILING: Final = "TRAILING_STOP_MARKET"
 
 
+class Band(NamedTuple):
+    armed: tuple[int, int]  # how many, and the id of the last: together they name the list, which only grows at its end
+    low: Decimal
+    high: Decimal
+
+
 class Conditional:
     """The algo book. It changes the floor and places children through the matching."""
 
@@ -37,6 +43,7 @@ class Conditional:
         self.floor = floor
         self.matching = matching
         self.children_compete = children_compete
+        self._bands: dict[tuple[str, str], Band] = {}
         self._firing = 0  # the algo whose child is being placed
         matching.on_end = self._child_ended
         self.refuses_child: Callable[[str], bool] | None = None  # a planned fault: symbol -> rejected at its trigger
@@ -144,6 +151,25 @@ class Conditional:
         self._sweep(symbol, "CONTRACT_PRICE", price)
 
     def _sweep(self, symbol: str, working_type: str, price: Decimal) -> None:
+        armed = self.floor.armed[symbol]
+        band = self._bands.get((symbol, working_type))
+        if band is not None and band.armed == (len(armed), armed[-1].id) and band.low < price < band.high:
+            return  # between all triggers: most marks cost no more than this
+        self._fire(symbol, working_type, price)
+        self._mark_band(symbol, working_type)
+
+    def _mark_band(self, symbol: str, working_type: str) -> None:
+        """Remember between which prices nothing fires; a trailing stop moves with every price and leaves no such band."""
+        armed = self.floor.armed[symbol]
+        mine = [a for a in armed if a.working_type == working_type]
+        if not armed or any(a.callback for a in mine):
+            self._bands.pop((symbol, working_type), None)
+            return
+        low = max((a.trigger for a in mine if not a.fires_upwards), default=Decimal("-Infinity"))
+        high = min((a.trigger for a in mine if a.fires_upwards), default=Decimal("Infinity"))
+        self._bands[symbol, working_type] = Band((len(armed), armed[-1].id), low, high)
+
+    def _fire(self, symbol: str, working_type: str, price: Decimal) -> None:
         for algo in list(self.floor.armed[symbol]):
             if not algo.is_live or algo.working_type != working_type:
                 continue
