@@ -156,13 +156,13 @@ class Account:
         self._touched(symbol)
         return realised, fee
 
-    def book(self, position: Position, amount: Decimal, t: int) -> None:
+    def book(self, position: Position | None, amount: Decimal, t: int) -> None:
         """Money that comes or goes without an execution; an isolated position pays for itself."""
         self.wallet += amount
-        if position.is_isolated and position.steps:
+        if position is not None and position.is_isolated and position.steps:
             position.bound += amount
         self.updated_t = t
-        self._touched(position.symbol.name)
+        self.version += 1
 
     def bind(self, position: Position, amount: Decimal, t: int) -> None:
         """Move margin between the wallet and an isolated position."""

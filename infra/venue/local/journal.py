@@ -179,5 +179,5 @@ def _book(engine: Engine, record: Record) -> None:
     if kind == "MARGIN":
         floor.account.bind(position, amount, t)
     else:
-        floor.account.book(position, amount, t)
+        floor.account.book(None if kind == "INSURANCE_CLEAR" else position, amount, t)
     floor.booked.append(Booked(symbol, kind, amount, side, t, len(floor.booked) + 1))

@@ -31,16 +31,13 @@ class Liquidation:
         self._version = -1
 
     def on_mark(self, symbol: str, mark: Decimal) -> None:
-        account = self.floor.account
-        if symbol not in account.exposed:
-            return
-        if self._version == account.version:
+        if self._version == self.floor.account.version:
             band = self._bands.get(symbol)
-            if band is not None and band[0] < mark < band[1]:
+            if band is None or band[0] < mark < band[1]:
                 return
-        self._judge()
+        self._judge(symbol)
 
-    def _judge(self) -> None:
+    def _judge(self, symbol: str) -> None:
         floor = self.floor
         held = list(floor.account.open_positions())
         cross = [p for p in held if not p.is_isolated]
@@ -49,6 +46,8 @@ class Liquidation:
             self._liquidate(cross, floor.account.cross_wallet)
         for position in doomed:
             self._liquidate([position], position.bound)
+        if floor.account.cross_wallet < 0 and not any(not p.is_isolated for p in floor.account.open_positions()):
+            self._cover(floor.account.positions[symbol])  # closed by its owner, too late
         self._mark_bands()
 
     def _spare(self, positions: list[Position], wallet: Decimal) -> Decimal:
@@ -81,7 +80,6 @@ class Liquidation:
         shares = {p.key: balance * needs[p.key] / whole if whole else Decimal(0) for p in positions}
         for position in positions:
             self._close(position, shares[position.key], is_last=position is positions[-1])
-        self._cover(positions[-1])
 
     def _close(self, position: Position, share: Decimal, *, is_last: bool) -> None:
         """At the price where this part of the balance is gone, on the grid and never beyond it."""
@@ -116,10 +114,8 @@ class Liquidation:
     def _cover(self, position: Position) -> None:
         """The insurance fund pays what a wallet lacks."""
         floor = self.floor
-        lacking = -floor.account.cross_wallet
-        if lacking > 0:
-            floor.account.book(position, lacking, floor.now)
-            floor.note(Booked(position.symbol.name, "INSURANCE_CLEAR", lacking, position.side, floor.now, len(floor.booked) + 1))
-            mark, cross = floor.marks[position.symbol.name], floor.account.cross_wallet
-            changed = AccountChanged(floor.account.wallet, position.frozen(), mark, floor.now, cross, "INSURANCE_CLEAR", lacking)
-            floor.out.append(changed)
+        name, lacking = position.symbol.name, -floor.account.cross_wallet
+        floor.account.book(None, lacking, floor.now)
+        floor.note(Booked(name, "INSURANCE_CLEAR", lacking, position.side, floor.now, len(floor.booked) + 1))
+        wallet, cross = floor.account.wallet, floor.account.cross_wallet
+        floor.out.append(AccountChanged(wallet, position.frozen(), floor.marks[name], floor.now, cross, "INSURANCE_CLEAR", lacking))
