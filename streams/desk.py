@@ -20,8 +20,9 @@ from decimal import Decimal
 from infra.settings import Settings
 from infra.venue.binance.client import BinanceUsdm
 from infra.venue.port import Ack, Book, Meaning, OrderRequest, Outcome, OutcomeKind, StopRequest, VenueError, VenueOrder
-from processors import execution
-from processors.execution import Intent, State, Todo, Work
+from processors import execution, intents
+from processors.execution import State, Todo, Work
+from processors.intents import Intent
 from schemas.ids import partition_of
 from schemas.trading import Order, OrderState
 from schemas.units import OrderSide
@@ -137,10 +138,10 @@ class Desk:
         exchange_id: str | None = None,
         reason: str = "",
         code: int | None = None,
-        filled: Decimal = execution.ZERO,
+        filled: Decimal = intents.ZERO,
     ) -> None:
         at = self._views[key].market_at if key in self._views else 0
-        order = execution.said(intent, state, at, sent_at=sent_at, exchange_id=exchange_id, reason=reason, code=code, filled=filled)
+        order = intents.said(intent, state, at, sent_at=sent_at, exchange_id=exchange_id, reason=reason, code=code, filled=filled)
         await self._publish(key, intent, order)
 
     async def _publish(self, key: str, intent: Intent, order: Order) -> None:
@@ -235,7 +236,7 @@ class Desk:
                 again = not intent.entry
         if again:
             at = self._views[key].market_at if key in self._views else 0
-            await self._publish(key, intent, execution.again(intent, at, outcome.detail, outcome.code))
+            await self._publish(key, intent, intents.again(intent, at, outcome.detail, outcome.code))
         else:
             await self._say(key, intent, state, reason=outcome.detail, code=outcome.code)
 
@@ -285,7 +286,7 @@ class Desk:
         elif intent.entry and intent.not_after is not None and at > intent.not_after:
             await self._say(key, intent, OrderState.ABANDONED, reason="never arrived, and its time is over")
         else:
-            await self._publish(key, intent, execution.again(intent, at, "proven absent"))
+            await self._publish(key, intent, intents.again(intent, at, "proven absent"))
 
     async def _query(self, intent: Intent) -> VenueOrder | None:
         name = intent.cancels or intent.client_id
@@ -297,7 +298,7 @@ class Desk:
         if intent.cancels is not None:
             if found.live:
                 at = self._views[key].market_at if key in self._views else 0
-                await self._publish(key, intent, execution.again(intent, at, "the order still rests"))
+                await self._publish(key, intent, intents.again(intent, at, "the order still rests"))
             else:
                 await self._say(key, intent, OrderState.CANCELED, reason=f"it is {found.status}")
             return

@@ -7,7 +7,6 @@ SIGUSR1 turns its heartbeats off.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from infra import logs
+from infra.errors import UserError
 from infra.probe import Probe, Pulse
 from infra.settings import Settings
 from streams.outlet import Outlet
@@ -113,8 +113,7 @@ async def _run(name: str, settings: Settings, work: Callable[[Loop], Awaitable[N
             await asyncio.wait([working], timeout=FINISH_S)
         for ended in (working, *beside):
             if ended.done():
-                with contextlib.suppress(asyncio.CancelledError):
-                    ended.result()
+                _raise_its_error(ended)
         if not working.done():
             log.warning("not finished in time, ending anyway")
     finally:
@@ -123,3 +122,13 @@ async def _run(name: str, settings: Settings, work: Callable[[Loop], Awaitable[N
             task.cancel()
         REGISTRY.unregister(loop)
         probe.stop()
+
+
+def _raise_its_error(ended: asyncio.Future[None]) -> None:
+    """A user's mistake stands alone, not in the group of tasks that it has ended."""
+    if ended.cancelled() or (error := ended.exception()) is None:
+        return
+    while isinstance(error, BaseExceptionGroup):
+        mistakes, _ = error.split(UserError)
+        error = (mistakes or error).exceptions[0]
+    raise error

@@ -10,33 +10,26 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
 from infra import logs
-from infra.errors import UserError
 from infra.settings import Settings
 from infra.venue.binance.client import BinanceUsdm
 from infra.venue.binance.filters import instrument_of
 from infra.venue.binance.sockets import Socket, market_stream, quote_stream
 from infra.venue.port import BestQuote, MarketEvent, MarkPrice, PublicTrade, TradeSeen, VenueError
 from processors.market import Cutter, Gap, Marks, Trade
-from schemas import hot
-from schemas.ids import event_id, partition_of
 from schemas.units import Source
 from streams.loop import Loop, run_loop
+from streams.market_past import PAGE, began_anew, begin, missed
 from streams.market_tail import Tail, read_tail
 from streams.outlet import Outlet
 
 T = TypeVar("T")
 log = logs.get(__name__)
 
-INTERVAL, INTERVAL_MS = "5m", 300_000
-HISTORY = 1_000
-MODEST = 20_000
-"""Missed trades of one instrument that are fetched one by one; beyond, its past begins anew with closed candles."""
-PAGE = 1_000
 PATIENCE_S = 10.0
 """How long the exchange may take to tell trades that its stream has skipped, before the hole is accepted and counted."""
 FLUSH_S = 2.0
@@ -57,6 +50,9 @@ class Gateway:
         self._instruments = tuple(instrument_of(symbol) for symbol in settings.symbol_list)
         self._marks = Marks(self._source, self._instruments)
         self._cutter: Cutter | None = None
+        self._pages: dict[str, list[PublicTrade]] = {}
+        self._repaired_until = 0
+        self._repaired_to: dict[str, int] = {}
         self.stream: Socket = market_stream(settings, venue.rest, settings.symbol_list)
         self._quotes = quote_stream(settings, venue.rest, settings.symbol_list)
 
@@ -107,6 +103,8 @@ class Gateway:
                 trade = message.trade
                 if (gap := cutter.gap(message.instrument, trade.id)) is not None:
                     await self._fill(gap)
+                elif trade.id < self._repaired_to[message.instrument] and trade.t >= self._repaired_until:
+                    raise began_anew(f"{message.instrument} trades under id {trade.id} again")
                 send(cutter.add(message.instrument, Trade(*trade), now_ms))
                 marks.last(message.instrument, trade.p)
             elif isinstance(message, MarkPrice):
@@ -148,60 +146,12 @@ class Gateway:
     # -- what was missed
 
     async def _begin(self, tail: Tail) -> Cutter:
-        """Where to go on: behind the log's tail, or, first and after a long absence, behind freshly written past candles."""
-        next_ids: dict[str, int] = {}
-        starts: list[int] = []
-        histories: list[hot.CandleHistory] = []
-        for name in self._instruments:
-            known = tail.last.get(name)
-            newest = await self._venue.trades(name, limit=1)
-            head = newest[-1].id + 1 if newest else 1
-            if known is not None and head < known.next_id:
-                raise UserError(
-                    f"market.trades is ahead of the exchange in {name}",
-                    f"the log holds trades up to {known.next_id - 1}, the exchange has only come to {head - 1}: it began anew",
-                    "start with --fresh, so that both begin anew",
-                )
-            ticked = tail.ticked.get(partition_of(name))
-            if known is not None and ticked is not None and head - known.next_id <= MODEST:
-                next_ids[name] = known.next_id
-                starts.append(ticked)
-                self._marks.last(name, known.price)
-            else:
-                history = await self._history(name, head)
-                histories.append(history)
-                next_ids[name] = history.next_id
-                starts.append(history.at)
-                self._marks.last(name, history.c[-1])
-        self._outlet.send(histories)
-        return Cutter(self._source, next_ids, min(starts), tail.ticked, frame_ms=self._settings.frame_ms)
-
-    async def _history(self, instrument: str, head: int) -> hot.CandleHistory:
-        now = await self._venue.market_ms(instrument)
-        rows = [k for k in await self._venue.klines(instrument, INTERVAL, HISTORY + 1) if k.open_at + INTERVAL_MS <= now][-HISTORY:]
-        if not rows:
-            raise UserError(
-                f"the exchange has no closed candle of {instrument}", "features cannot warm up", "choose another symbol"
-            )
-        at = rows[-1].open_at + INTERVAL_MS
-        after = await self._venue.trades(instrument, start_at=at, limit=1)
-        next_id = after[0].id if after else head
-        return hot.CandleHistory(
-            event_id=event_id("market.candle-history", instrument, INTERVAL, at, len(rows)),
-            type="market.candle-history",
-            at=at,
-            instrument=instrument,
-            interval=INTERVAL,
-            open_at=[k.open_at for k in rows],
-            o=[k.o for k in rows],
-            h=[k.h for k in rows],
-            l=[k.l for k in rows],
-            c=[k.c for k in rows],
-            v=[k.v for k in rows],
-            next_id=next_id,
-            generated=self._source is Source.TICKS,
-            source=self._source,
-        )
+        start = await begin(self._venue, tail, self._instruments, self._source)
+        for name, price in start.prices.items():
+            self._marks.last(name, price)
+        self._pages = start.pages
+        self._outlet.send(start.histories)
+        return Cutter(self._source, start.next_ids, start.watermark, tail.ticked, frame_ms=self._settings.frame_ms)
 
     async def _repair(self) -> None:
         """The connection stands: all trades before the present market time are fetched, merged in time and written.
@@ -213,31 +163,14 @@ class Gateway:
             if mark.instrument in self.cutter.next_ids:
                 self._mark(mark)
         until = await self._venue.market_ms(self._instruments[0])
-        async for trades in self._missed(until):
+        known, self._pages = self._pages, {}
+        async for trades in missed(self._venue, self.cutter.next_ids, until, known):
             for instrument, trade in trades:
                 self._outlet.send(self.cutter.passed(trade.t))
                 self._backfill(instrument, (trade,))
             await self._outlet.room()
         self._outlet.send(self.cutter.passed(until))
-
-    async def _missed(self, until: int) -> AsyncIterator[list[tuple[str, PublicTrade]]]:
-        """Batches of (instrument, trade) of all instruments in time order, up to market time `until` (exclusive)."""
-        heads = dict(self.cutter.next_ids)
-        pages: dict[str, list[PublicTrade]] = {name: [] for name in heads}
-        unfinished = set(heads)
-        while unfinished or any(pages.values()):
-            for name in [name for name in self._instruments if name in unfinished and not pages[name]]:
-                page = await self._venue.trades(name, from_id=heads[name], limit=PAGE)
-                pages[name] = [trade for trade in page if trade.t < until]
-                if page:
-                    heads[name] = page[-1].id + 1
-                if len(page) < PAGE or len(pages[name]) < len(page):
-                    unfinished.discard(name)
-            horizon = min((pages[name][-1].t for name in unfinished), default=until)
-            ready = [(name, trade) for name, page in pages.items() for trade in page if trade.t <= horizon]
-            for name in pages:
-                pages[name] = [trade for trade in pages[name] if trade.t > horizon]
-            yield sorted(ready, key=lambda item: (item[1].t, item[0], item[1].id))
+        self._repaired_until, self._repaired_to = until, dict(self.cutter.next_ids)
 
     async def _fill(self, gap: Gap) -> None:
         """The stream has skipped trades of one instrument: they stand in the log before the newer ones."""
@@ -252,7 +185,7 @@ class Gateway:
             if self.cutter.next_ids[gap.instrument] == first:
                 if time.monotonic() > deadline:
                     self.holes += 1
-                    log.error("hole in the feed", extra={"instrument": gap.instrument, "first": first, "last": gap.last})
+                    log.error("hole in the feed", instrument=gap.instrument, first=first, last=gap.last)
                     self._outlet.send(self.cutter.skip(gap.instrument, gap.last + 1))
                     return
                 await asyncio.sleep(0.2)

@@ -9,26 +9,12 @@ from infra import logs
 from infra.broker.admin import TopicSpec
 from infra.errors import UserError
 from infra.settings import Settings
+from schemas.topics import WORKERS
 
 if TYPE_CHECKING:
     from streams.stage import Stage
 
-MODULES = {
-    name: f"streams.{name}"
-    for name in (
-        "market",
-        "features",
-        "signals",
-        "risk",
-        "execution",
-        "account",
-        "positions",
-        "exits",
-        "control",
-        "guardian",
-        "history",
-    )
-}
+MODULES = {name: f"streams.{name}" for name in WORKERS}
 WITHOUT_STAGE = ("market", "guardian", "history")
 """Loops of their own: no state store, no stage."""
 

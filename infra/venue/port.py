@@ -107,12 +107,15 @@ class PublicTrade(NamedTuple):
 
 
 class Kline(NamedTuple):
+    """`trades`: how many single trades made it."""
+
     open_at: int
     o: float
     h: float
     l: float  # noqa: E741 - the field's standard letter
     c: float
     v: float
+    trades: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,13 +159,36 @@ class Street:
 
     def start(self) -> None:
         self.kafka.start()
-        ports = ["--port", str(self.direct.exchange_port), "--control-port", str(self.direct.exchange_control_port)]
-        options = ["--market", "synthetic", "--speed", "300", "--symbols", SYMBOLS, "--data-dir", str(self.directory / "exchange")]
-        with (self.directory / "exchange.log").open("wb") as out:
-            command = [sys.executable, "-m", "infra.venue.local", *ports, *options]
-            self._exchange = subprocess.Popen(command, cwd=CHECKOUT, stdout=out, stderr=subprocess.STDOUT)
+        self._start_exchange()
         self.kafka.wait_ready()
         ensure_topics(self.kafka.bootstrap, [TopicSpec(t.name, t.partitions, t.config) for t in topics.ALL] + state_topics())
+        self._wait_for_exchange()
+
+    def restart_exchange(self, *, fresh: bool) -> None:
+        assert self._exchange is not None
+        self._exchange.terminate()
+        self._exchange.wait()
+        self._start_exchange(*(["--fresh"] if fresh else []))
+        self._wait_for_exchange()
+
+    def _start_exchange(self, *extra: str) -> None:
+        ports = ["--port", str(self.direct.exchange_port), "--control-port", str(self.direct.exchange_control_port)]
+        options = [
+            "--market",
+            "synthetic",
+            "--speed",
+            "300",
+            "--symbols",
+            SYMBOLS,
+            "--data-dir",
+            str(self.directory / "exchange"),
+            *extra,
+        ]
+        with (self.directory / "exchange.log").open("ab") as out:
+            command = [sys.executable, "-m", "infra.venue.local", *ports, *options]
+            self._exchange = subprocess.Popen(command, cwd=CHECKOUT, stdout=out, stderr=subprocess.STDOUT)
+
+    def _wait_for_exchange(self) -> None:
         wait_until(lambda: self.control("state") is not None, 30)
         self.by_hand("limits", enforced=False)  # the tests themselves ask more than anyone may
 

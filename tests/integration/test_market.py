@@ -147,3 +147,17 @@ def test_a_silent_feed_ages_while_its_time_stands_still(street: Any, eventually:
     ages = [tick.feed_age_ms for tick in ticks]
     assert ages == sorted(ages)
     assert ages[-1] > 1500
+
+
+@pytest.mark.timeout(90)
+def test_an_exchange_that_began_anew_under_an_old_log_is_a_mistake_that_is_named(street: Any, eventually: Eventually) -> None:
+    first = street.worker("market")
+    first.wait_ready()
+    time.sleep(2)
+    first.end()
+    street.restart_exchange(fresh=True)
+    second = street.worker("market")
+    eventually(lambda: second.process.poll() is not None, 30)
+    assert second.process.returncode == 2
+    assert "market.trades is ahead of the exchange" in second.log.read_text()
+    assert "Traceback" not in second.log.read_text()

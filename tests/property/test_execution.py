@@ -10,8 +10,9 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processors import execution
-from processors.execution import Intent, State, Todo, Work
+from processors import execution, intents
+from processors.execution import State, Todo, Work
+from processors.intents import Intent
 from processors.step import Context
 from schemas import hot, ids
 from schemas.ids import Purpose
@@ -86,11 +87,11 @@ class World:
         intent = item.intent
         match item.todo:
             case Todo.ABANDON:
-                self.say(execution.said(intent, OrderState.ABANDONED, 1, reason=item.why))
+                self.say(intents.said(intent, OrderState.ABANDONED, 1, reason=item.why))
             case Todo.SEND:
                 if fault == "crash before sending":
                     raise Crash
-                self.say(execution.said(intent, OrderState.SENDING, 1, sent_at=1))
+                self.say(intents.said(intent, OrderState.SENDING, 1, sent_at=1))
                 if fault == "crash before the call":
                     raise Crash
                 self.call(intent, fault)
@@ -98,24 +99,24 @@ class World:
                 if fault == "crash before the call":
                     raise Crash
                 if (intent.cancels or intent.client_id) in self.accepted:
-                    self.say(execution.said(intent, OrderState.ACKED, 1, exchange_id="1", reason="found"))
+                    self.say(intents.said(intent, OrderState.ACKED, 1, exchange_id="1", reason="found"))
                 elif intent.cancels is not None:
-                    self.say(execution.said(intent, OrderState.CANCELED, 1))
+                    self.say(intents.said(intent, OrderState.CANCELED, 1))
                 else:
-                    self.say(execution.again(intent, 1, "proven absent"))
+                    self.say(intents.again(intent, 1, "proven absent"))
 
     def call(self, intent: Intent, fault: str) -> None:
         if fault == "refused":
-            self.say(execution.said(intent, OrderState.REFUSED, 1, code=-2019))
+            self.say(intents.said(intent, OrderState.REFUSED, 1, code=-2019))
             return
         if fault != "request lost":
             self.accept(intent)
         if fault == "crash before the answer":
             raise Crash
         if fault in ("answer lost", "request lost"):
-            self.say(execution.said(intent, OrderState.UNKNOWN, 1, reason="timeout"))
+            self.say(intents.said(intent, OrderState.UNKNOWN, 1, reason="timeout"))
         else:
-            self.say(execution.said(intent, OrderState.ACKED, 1, exchange_id="1"))
+            self.say(intents.said(intent, OrderState.ACKED, 1, exchange_id="1"))
 
     def accept(self, intent: Intent) -> None:
         """The exchange takes it, and its user stream will tell: a fill in two parts, or that it rests."""

@@ -14,7 +14,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processors import execution, exits, positions
+from processors import execution, exits, intents, positions
 from processors.execution import Todo
 from processors.filters import Filters
 from processors.step import Context
@@ -162,7 +162,7 @@ class World:
                 elif self.fills[-1].quantity < quantity:
                     self.update(name, "EXPIRED", "ORDER")
 
-    def call(self, intent: execution.Intent) -> tuple[OrderState, int | None]:
+    def call(self, intent: intents.Intent) -> tuple[OrderState, int | None]:
         """What the exchange answers to an order."""
         sign = self.side.sign
         if intent.cancels is not None:
@@ -217,12 +217,12 @@ class World:
             return False
         todo, intent, why = due[choice % len(due)]
         if todo is Todo.ABANDON:
-            self.say(execution.said(intent, OrderState.ABANDONED, self.at, reason=why))
+            self.say(intents.said(intent, OrderState.ABANDONED, self.at, reason=why))
             return True
         assert todo is Todo.SEND
-        self.say(execution.said(intent, OrderState.SENDING, self.at, sent_at=1))
+        self.say(intents.said(intent, OrderState.SENDING, self.at, sent_at=1))
         state, code = self.call(intent)
-        self.say(execution.said(intent, state, self.at, code=code))
+        self.say(intents.said(intent, state, self.at, code=code))
         return True
 
     def to_exits(self, event: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors import execution, order_ids
+from processors import execution, intents, order_ids
 from processors.execution import State, Todo
 from processors.step import Context
 from schemas import hot, ids
@@ -131,7 +131,7 @@ def run(*events: Any, state: State | None = None) -> tuple[State, list[Order]]:
 
 def say(state: State, first_id: str, reached: OrderState, **more: Any) -> State:
     """The runner's word on an intent, as the stage folds it."""
-    order = execution.said(state.intents[first_id], reached, 5000, **more)
+    order = intents.said(state.intents[first_id], reached, 5000, **more)
     return run(order, state=state)[0]
 
 
@@ -265,12 +265,12 @@ def test_a_second_attempt_has_an_id_of_its_own_and_late_words_on_the_first_are_i
     e = entry()
     state, _ = run(e)
     state = say(state, e.client_id, OrderState.SENDING, sent_at=1)
-    state, _ = run(execution.again(state.intents[e.client_id], 1, "absent"), state=state)
+    state, _ = run(intents.again(state.intents[e.client_id], 1, "absent"), state=state)
     intent = state.intents[e.client_id]
     assert (intent.state, intent.attempt) == (OrderState.PLANNED, 2)
     assert intent.client_id != e.client_id
     first = msgspec.structs.replace(intent, client_id=e.client_id, attempt=1)
-    state, _ = run(execution.said(first, OrderState.REFUSED, 1), state=state)
+    state, _ = run(intents.said(first, OrderState.REFUSED, 1), state=state)
     assert state.intents[e.client_id].state is OrderState.PLANNED
 
 
@@ -280,12 +280,12 @@ def history() -> list[Any]:
     opening, net = state.intents[e.client_id], state.intents[e.stop_client_id]
     return [
         e,
-        execution.said(opening, OrderState.SENDING, 1, sent_at=1),
-        execution.said(opening, OrderState.ACKED, 2, exchange_id="77"),
+        intents.said(opening, OrderState.SENDING, 1, sent_at=1),
+        intents.said(opening, OrderState.ACKED, 2, exchange_id="77"),
         fill(e.client_id, 1, "0.004"),
         fill(e.client_id, 2, "0.006"),
-        execution.said(net, OrderState.SENDING, 3, sent_at=3),
-        execution.said(net, OrderState.ACKED, 4, exchange_id="9"),
+        intents.said(net, OrderState.SENDING, 3, sent_at=3),
+        intents.said(net, OrderState.ACKED, 4, exchange_id="9"),
         update(e.stop_client_id, "NEW"),
         marks(5000),
     ]

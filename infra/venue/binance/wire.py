@@ -32,7 +32,7 @@ _instrument = lru_cache(maxsize=4096)(instrument_of)
 
 
 def kline(row: list[Any]) -> Kline:
-    return Kline(int(row[0]), float(row[1]), float(row[2]), float(row[3]), float(row[4]), float(row[5]))
+    return Kline(int(row[0]), float(row[1]), float(row[2]), float(row[3]), float(row[4]), float(row[5]), int(row[8]))
 
 
 def agg_trade(row: Wire) -> PublicTrade:
