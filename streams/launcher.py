@@ -187,6 +187,7 @@ class Stack:
             watched.start()
         for watched in servers:
             watched.server.wait_ready()
+        self._market("pause")  # nobody misses what happens while the workers start
         ensure_topics(self.settings.bootstrap, all_topics())
         migrate(self.settings.clickhouse, self.settings.clickhouse_database)
         self.say(f"{len(topics.ALL)} topics and their tables are there; starting the workers")
@@ -196,6 +197,7 @@ class Stack:
             if name not in self.without and name not in self.watched:
                 self._watch(name, self._worker(name)).start()
         self._wait_for_workers()
+        self._market("resume")
 
     def _first_policy(self, path: Path) -> None:
         """Before anybody decides."""
@@ -329,7 +331,7 @@ class Stack:
         """
         deadline = time.monotonic() + DRAIN_S
         self.say("draining: the market stops, what is in flight lands")
-        self._exchange_stands_still()
+        self._market("pause")
         self._stop(["market"])
         stages = [w.name for w in self.workers() if w.name not in ("market", "history", "guardian")]
         self._settle(stages, deadline)
@@ -349,12 +351,13 @@ class Stack:
             seen = seen + 1 if left == 0 else 0
             time.sleep(0.15)
 
-    def _exchange_stands_still(self) -> None:
+    def _market(self, word: str) -> None:
+        """`pause`: the exchange's market stands still, time too; orders are taken all the same. `resume`: it goes on."""
         try:
-            request = urllib.request.Request(f"{self.settings.exchange_control_url}/control/pause", method="POST")
+            request = urllib.request.Request(f"{self.settings.exchange_control_url}/control/{word}", method="POST")
             urllib.request.urlopen(request, timeout=2.0).close()
         except OSError as e:
-            self.say(f"the exchange did not stand still: {e}")
+            self.say(f"the exchange did not {word}: {e}")
 
     def _stop(self, names: Iterable[str], timeout_s: float = STOP_S) -> None:
         """SIGTERM to all of them at once, then patience for each; what does not go is killed and told."""
