@@ -7,11 +7,10 @@ recvWindow unless they are set while signing; it drops `newClientOrderId` of con
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import aiohttp
 import msgspec
@@ -26,6 +25,7 @@ from infra.venue.port import (
     Ack,
     Filters,
     Kline,
+    MarketVenue,
     MarkPrice,
     Meaning,
     OrderRequest,
@@ -33,6 +33,7 @@ from infra.venue.port import (
     OutcomeKind,
     PublicTrade,
     StopRequest,
+    TradingVenue,
     VenueAccount,
     VenueError,
     VenueFill,
@@ -392,11 +393,6 @@ class BinanceUsdm:
             raise
 
 
-def key_fingerprint(api_key: str) -> str:
-    """Names a key in logs without showing it."""
-    return hashlib.sha256(api_key.encode()).hexdigest()[:8]
-
-
 def _symbol(instrument: str | None) -> dict[str, str]:
     return {"symbol": symbol_of(instrument)} if instrument else {}
 
@@ -406,3 +402,8 @@ def _text(value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
     return decimal_text(value) if isinstance(value, Decimal) else value
+
+
+if TYPE_CHECKING:
+    _public: type[MarketVenue] = BinanceUsdm
+    _private: type[TradingVenue] = BinanceUsdm

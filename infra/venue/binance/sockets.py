@@ -16,7 +16,7 @@ import logging
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from binance.ws.constants import WSListenerState
 from binance.ws.reconnecting_websocket import ReconnectingWebsocket
@@ -27,7 +27,7 @@ from infra import logs
 from infra.settings import Settings
 from infra.venue.binance import wire
 from infra.venue.binance.client import BinanceUsdm, RestClient
-from infra.venue.port import Batch, VenueError
+from infra.venue.port import Batch, Stream, VenueError
 
 log = logs.get(__name__)
 logging.getLogger("binance.ws").setLevel(logging.CRITICAL)  # what ends a socket is told here, once
@@ -145,6 +145,7 @@ class Socket:
     async def _live(self) -> None:
         """One connection, until something is wrong with it (raises)."""
         socket = await self._build()
+        socket.MAX_RECONNECTS = 0  # its own reconnecting would outlive our giving it up, and leave a second connection open
         keeper: asyncio.Task[None] | None = None
         try:
             async with asyncio.timeout(10):
@@ -278,3 +279,7 @@ def user_stream(settings: Settings, venue: BinanceUsdm, **options: Any) -> Socke
             await venue.keep_listen_key()
 
     return Socket("user", build, wire.user_event, silence_s=options.pop("silence_s", float("inf")), keep=keep, **options)
+
+
+if TYPE_CHECKING:
+    _stream: type[Stream] = Socket
