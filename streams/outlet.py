@@ -60,6 +60,7 @@ class Outlet:
                 "reconnect.backoff.max.ms": 1000,
                 "topic.metadata.refresh.interval.ms": 30_000,
                 "logger": quiet,
+                "log_level": 3,
                 "error_cb": self._error,
                 "on_delivery": self._delivered,
             }
