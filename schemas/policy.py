@@ -65,7 +65,7 @@ class Execution(Section):
     order_type: str = Field(default="MARKET", pattern="^(MARKET|LIMIT)$")
     entry_ttl_s: int = Field(default=600, ge=1)
     recv_window_ms: int = Field(default=5000, ge=100, le=5000)
-    request_timeout_s: float = Field(default=8.0, gt=0)
+    request_timeout_s: float = Field(default=8.0, gt=0, allow_inf_nan=False)
     on_opposite: Opposite = Opposite.CLOSE
     max_slippage: Money = Field(default=Decimal("0.01"), gt=0)
 
@@ -93,7 +93,7 @@ class Exits(Section):
     stop_distance: Money = Field(default=Decimal("0.025"), gt=0, lt=1)
     break_even_after_rung: int = Field(default=1, ge=0)
     break_even_margin: Money = Field(default=Decimal("0.0012"), ge=0)
-    grace_s: float = Field(default=3.0, ge=0)
+    grace_s: float = Field(default=3.0, ge=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _ladder(self) -> Self:

@@ -16,7 +16,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from pydantic import ValidationError
 
-from infra.broker.admin import offsets
+from infra.broker.admin import offsets, require
 from infra.broker.reading import read_all
 from infra.errors import UserError
 from infra.settings import Settings
@@ -43,8 +43,8 @@ def set_policy(settings: Settings, assignments: list[str], reason: str, expect: 
     return {"accepted": answer.accepted, "detail": answer.detail, "version": answer.policy_version, "command": answer.command_id}
 
 
-def first_policy(settings: Settings, path: Path) -> None:
-    """Makes the policy of a file the first version of a log that has none. Raises UserError for a file that holds no policy."""
+def read_policy(path: Path) -> str:
+    """The text of a policy file. Raises UserError for one that holds no policy."""
     try:
         text = path.read_text()
         Policy.model_validate_json(text)
@@ -53,6 +53,12 @@ def first_policy(settings: Settings, path: Path) -> None:
     except ValidationError as e:
         found = "; ".join(f"{'.'.join(map(str, error['loc'])) or 'policy'}: {error['msg']}" for error in e.errors())
         raise UserError(f"{path} holds no policy", found, "mend the file; `quantum policy show` prints one that holds") from e
+    return text
+
+
+def first_policy(settings: Settings, path: Path) -> None:
+    """Makes the policy of a file the first version of a log that has none. Raises UserError."""
+    text = read_policy(path)
     if not _versions(settings):
         answer = _ask(settings, _policy_command(_dotted(json.loads(text)), f"first policy, from {path.name}", 0))
         if not answer.accepted:
@@ -88,6 +94,7 @@ def _value(text: str) -> Any:
 
 def _ask(settings: Settings, command: Command) -> Audit:
     """The audit that answers a command."""
+    require(settings.bootstrap)
     start = offsets(settings.bootstrap, [topics.CONTROL_AUDIT.name])[topics.CONTROL_AUDIT.name][0][1]
     send(settings, command)
     consumer = _consumer(settings)
@@ -155,6 +162,7 @@ def policy_versions(settings: Settings) -> list[dict[str, Any]]:
 
 
 def _versions(settings: Settings) -> list[PolicyVersion]:
+    require(settings.bootstrap)
     name = topics.POLICY_VERSIONS.name
     messages = read_all(settings.bootstrap, name, offsets(settings.bootstrap, [name])[name])
     return [PolicyVersion.model_validate_json(value) for message in messages if (value := message.value()) is not None]

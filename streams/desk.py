@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import time
 from collections.abc import Mapping
 from decimal import Decimal
@@ -121,8 +122,10 @@ class Desk:
                 case Todo.ABANDON:
                     await self._say(key, due.intent, OrderState.ABANDONED, reason=due.why)
         except NotOwner as e:
-            log.warning("not ours any more: nothing is sent", extra={"instrument": key, "why": str(e)})
+            # whoever is right, the broker or we: nothing in memory counts any more, and a successor begins from the log
+            log.error("ownership of %s is not proven, this worker ends: %s", key, e)
             self.on_revoked(partition_of(key))
+            signal.raise_signal(signal.SIGTERM)
         finally:
             self._tasks.pop(due.intent.first_id, None)
         if key in self._views:

@@ -135,7 +135,7 @@ def cause_of(event_id: str, topic: str, partition: int, offset: int, headers: It
     trace_id = event_id
     for name, value in headers or ():
         if name == "trace_id":
-            trace_id = value.decode()
+            trace_id = (value or b"").decode(errors="replace") or event_id
             break
     return Cause(event_id, trace_id, f"{topic}/{partition}/{offset}")
 

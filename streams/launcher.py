@@ -12,6 +12,7 @@ Crash-only: a worker that dies is started again with back-off and recovers by it
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -25,7 +26,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import IO, Any, Protocol, Self
 
 from infra import children
 from infra.broker.admin import TopicSpec, ensure_topics
@@ -161,8 +162,10 @@ class Stack:
     interrupted: Callable[[], bool] = lambda: False
     watched: dict[str, Watched] = field(default_factory=dict)
     began: float = field(default_factory=time.time)
+    opened: float | None = None
     peak_rss_mb: float = 0.0
     restarts: int = 0
+    lock: IO[str] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -174,8 +177,9 @@ class Stack:
 
     def start(self) -> None:
         """Returns when every worker is ready. Raises UserError: a port in use, no disk, a download missing, no answer."""
-        self._prepare_run_dir()
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # children inherit it: one that is not ready to hear it must not die of it
         self._check_ports()
+        self._prepare_run_dir()
         servers: list[Watched] = []
         if not self.settings.kafka_bootstrap:
             servers.append(self._watch("kafka", self._kafka()))
@@ -197,7 +201,9 @@ class Stack:
             if name not in self.without and name not in self.watched:
                 self._watch(name, self._worker(name)).start()
         self._wait_for_workers()
-        self._market("resume")
+        if not self.interrupted():
+            self._market("resume")
+            self.opened = time.time()
 
     def _first_policy(self, path: Path) -> None:
         """Before anybody decides."""
@@ -225,11 +231,12 @@ class Stack:
     def _prepare_run_dir(self) -> None:
         run_dir = self.settings.run_dir
         try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            self._lock(run_dir)
             if self.fresh:
                 for name in ("kafka", "clickhouse", "exchange", "logs", "workers", "run.json"):
                     path = run_dir / name
                     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-            run_dir.mkdir(parents=True, exist_ok=True)
             market = {"market": self.settings.market, "seed": self.settings.seed, "symbols": self.settings.symbols}
             described = run_dir / "run.json"
             if described.exists() and (before := json.loads(described.read_text())) != market:
@@ -241,6 +248,16 @@ class Stack:
             described.write_text(json.dumps(market))
         except OSError as e:
             raise UserError(f"{run_dir} cannot be used", f"{e.strerror}: {e.filename}", "free space, or set QT_RUN_DIR") from e
+
+    def _lock(self, run_dir: Path) -> None:
+        """One stack a run directory. The lock goes with this process."""
+        self.lock = (run_dir / "lock").open("w")
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{run_dir} is in use", "another `quantum up` runs on it", "stop that one, or set QT_RUN_DIR to another folder"
+            ) from None
 
     def _check_ports(self) -> None:
         s = self.settings

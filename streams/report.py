@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import time
 import urllib.request
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import clickhouse_connect
 import msgspec
@@ -23,6 +24,7 @@ from schemas import topics
 from streams.lag import lags
 from streams.launcher import Stack
 
+T = TypeVar("T")
 PROTECTED_WITHIN_S = 15.0
 """No position may be without a stop for longer, whatever was killed."""
 
@@ -42,6 +44,7 @@ def make(stack: Stack) -> dict[str, Any]:
         "first_protected_s": None if first is None else round(first - stack.began, 2),
         "topics": _topics(settings, ends),
         "positions": {"opened": audit["opened"], "closed": audit["closed"], "open": len(audit["open"])},
+        "verdicts": counts(sql, "SELECT outcome, uniqExact(event_id) FROM risk_verdicts GROUP BY outcome"),
         "refusals": counts(sql, "SELECT reason, uniqExact(event_id) FROM risk_verdicts WHERE outcome = 'REFUSED' GROUP BY reason"),
         "exits": counts(
             sql,
@@ -136,10 +139,19 @@ class _Fill(msgspec.Struct):
     trade_id: int
 
 
+def _decoded(values: list[bytes], kind: type[T]) -> list[T]:
+    """What is no such record is poison, and counted as a dead letter elsewhere."""
+    found = []
+    for value in values:
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            found.append(msgspec.json.decode(value, type=kind))
+    return found
+
+
 def _trades(settings: Settings, sql: Client, ends: dict[str, dict[int, tuple[int, int]]]) -> dict[str, int]:
     """Trades inside frames, counted by a consumer of our own and by SQL; distinct ids, so that a hole or a double shows."""
     name = topics.MARKET_TRADES.name
-    frames = [msgspec.json.decode(value, type=_Frame) for value in _values(settings, name, ends)]
+    frames = _decoded(_values(settings, name, ends), _Frame)
     frames = [frame for frame in frames if frame.type == "market.trade-frame"]
     ids: dict[str, set[int]] = {}
     for frame in frames:
@@ -154,5 +166,5 @@ def _trades(settings: Settings, sql: Client, ends: dict[str, dict[int, tuple[int
 
 def _distinct_fills(settings: Settings, ends: dict[str, dict[int, tuple[int, int]]]) -> int:
     name = topics.TRADE_FILLS.name
-    fills = [msgspec.json.decode(value, type=_Fill) for value in _values(settings, name, ends)]
+    fills = _decoded(_values(settings, name, ends), _Fill)
     return len({(fill.instrument, fill.trade_id) for fill in fills})

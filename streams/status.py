@@ -6,7 +6,7 @@ import json
 import urllib.request
 from typing import Any
 
-from infra.broker.admin import offsets
+from infra.broker.admin import offsets, require
 from infra.errors import UserError
 from infra.settings import Settings
 from schemas import topics
@@ -31,6 +31,7 @@ STREET = (
 def look(settings: Settings, ports: dict[str, str] | None = None) -> dict[str, Any]:
     """Workers with readiness and lag, records by topic, the exchange's positions. UserError when Kafka does not answer."""
     urls = ports if ports is not None else usual_probes(settings)
+    require(settings.bootstrap)
     ends = offsets(settings.bootstrap, [topic.name for topic in topics.ALL])
     behind = lags(settings.bootstrap, [name for name in topics.WORKERS if name in urls])
     audit = exchange(settings)
@@ -101,6 +102,6 @@ def table(seen: dict[str, Any]) -> list[str]:
 def open_positions(settings: Settings) -> list[dict[str, Any]]:
     """Open positions with the stop that their plan names, from the history."""
     try:
-        return rows_of(settings, "SELECT * FROM positions_open ORDER BY instrument")
+        return rows_of(settings, "SELECT * FROM protection ORDER BY instrument")
     except UserError as e:
         raise UserError("positions cannot be read", e.why, e.do) from e

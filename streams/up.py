@@ -14,6 +14,7 @@ from types import FrameType
 from infra.errors import UserError
 from infra.settings import Settings
 from streams import report as reports
+from streams.commands import read_policy
 from streams.launcher import Stack
 from streams.status import look, one_line, table
 
@@ -45,11 +46,21 @@ def run(settings: Settings, options: Options) -> bool:
     def say(line: str) -> None:
         print(f"{time.time() - began:6.1f}s  {line}", flush=True)
 
-    def over() -> bool:
-        return bool(asked_to_stop) or (options.for_s is not None and time.time() - began > options.for_s)
+    def asked() -> bool:
+        return bool(asked_to_stop)
 
-    with Stack(settings, fresh=options.fresh, without=options.without, say=say, interrupted=over, began=began) as stack:
+    check_market(settings.market)
+    if settings.policy_file is not None:
+        read_policy(settings.policy_file)
+    with Stack(settings, fresh=options.fresh, without=options.without, say=say, interrupted=asked, began=began) as stack:
+
+        def over() -> bool:
+            return asked() or (options.for_s is not None and time.time() - (stack.opened or began) > options.for_s)
+
         stack.start()
+        if stack.opened is None:
+            say("stopped before the street was open")
+            return True
         say(f"the street is open: Kafka {settings.bootstrap}, ClickHouse {settings.clickhouse}, exchange {settings.exchange_url}")
         stack.watch(over, View(settings, stack, began, say))
         stack.drain()
@@ -62,8 +73,19 @@ def run(settings: Settings, options: Options) -> bool:
             raise UserError(f"the report cannot be written to {options.report}", str(e.strerror), "choose another path") from e
         for failure in found["failures"]:
             say(f"does not add up: {failure}")
+        say("everything adds up" if not found["failures"] else f"{len(found['failures'])} things do not add up")
         say(f"report: {options.report}")
         return not found["failures"]
+
+
+def check_market(spec: str) -> None:
+    """What can be said before anything starts. Raises UserError."""
+    kind, _, place = spec.partition(":")
+    if kind not in ("synthetic", "ticks", "candles") or bool(place) == (kind == "synthetic"):
+        raise UserError(f"no market {spec!r}", "there is none of that name", "want synthetic, ticks:PATH or candles:PATH")
+    missing = [part for part in place.split(",") if part and not Path(part).exists()]
+    if missing:
+        raise UserError(f"{missing[0]} cannot be read", "there is no such file", "name a recording that exists")
 
 
 class View:

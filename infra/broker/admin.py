@@ -7,6 +7,7 @@ The AdminClient must live until its futures are done: a temporary one creates no
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -40,6 +41,13 @@ _NOT_YET = (
     KafkaError.UNKNOWN_LEADER_EPOCH,
     KafkaError.FENCED_LEADER_EPOCH,
 )
+
+_COORDINATOR_STARTS = (
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+)
+"""A broker that has just started reads its groups first."""
 
 # librdkafka reports every refused connection on stderr; we report the outcome instead
 _quiet = logging.getLogger("infra.broker.librdkafka")
@@ -80,6 +88,19 @@ def ping(bootstrap: str, timeout_s: float = 5.0) -> Broker:
         cluster_id=cluster.cluster_id or "",
         version=broker_version(bootstrap, max(0.5, deadline - time.monotonic())),
     )
+
+
+def require(bootstrap: str, timeout_s: float = 2.0) -> None:
+    """UserError at once when nobody listens there; the client would wait for minutes in hope."""
+    error: Exception | None = None
+    for server in bootstrap.split(","):
+        host, _, port = server.strip().rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout_s).close()
+            return
+        except (OSError, ValueError) as e:
+            error = e
+    raise _unreachable(bootstrap, OSError(str(error)))
 
 
 def answers(bootstrap: str, timeout_s: float) -> bool:
@@ -137,15 +158,20 @@ def offsets(bootstrap: str, names: Iterable[str]) -> dict[str, dict[int, tuple[i
 
 def committed(bootstrap: str, group: str) -> dict[tuple[str, int], int]:
     """`{(topic, partition): offset}` that a consumer group has committed; empty for a group that never did."""
-    client = _client(bootstrap)
     request = [ConsumerGroupTopicPartitions(group)]
-    futures = client.list_consumer_group_offsets(request, request_timeout=REQUEST_S)
-    try:
-        answer = _result(futures[group], bootstrap)
-    except KafkaException as error:
-        if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-            return {}
-        raise
+    deadline = time.monotonic() + REQUEST_S
+    while True:
+        futures = _client(bootstrap).list_consumer_group_offsets(request, request_timeout=REQUEST_S)
+        try:
+            answer = _result(futures[group], bootstrap)
+            break
+        except KafkaException as error:
+            code = error.args[0].code()
+            if code == KafkaError.GROUP_ID_NOT_FOUND:
+                return {}
+            if code not in _COORDINATOR_STARTS or time.monotonic() > deadline:
+                raise _unreachable(bootstrap, error) from error
+            time.sleep(POLL_S)
     return {(tp.topic, tp.partition): tp.offset for tp in answer.topic_partitions if tp.offset >= 0}
 
 

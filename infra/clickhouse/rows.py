@@ -69,7 +69,7 @@ class Rows:
                 try:
                     event = self._decode(value)
                     raw = value.decode() if keep_raw else ""
-                except (ValueError, InvalidOperation) as reason:  # msgspec's errors are ValueErrors
+                except (ValueError, InvalidOperation, RecursionError) as reason:  # msgspec's errors are ValueErrors
                     error, raw = f"{type(reason).__name__}: {reason}"[:ERROR_LENGTH], text_of(value)
                     poison.append(Poison(record, reason))
             events.append(event)

@@ -17,8 +17,8 @@ follows volatility and the size of the move. None of this says anything about di
 
 The planted signal: about every 30 candles a symbol shows a pattern, a volume burst (5-9 x) on a full body that closes at its
 extreme. The following DRIFT_CANDLES carry a drift of about 3.3 %, in 82 % of the cases in the pattern's direction, otherwise
-against it and then mostly at once, so take-profits fill and stops do too. Decoys (the same burst closing in the middle, no drift) make volume alone
-worthless. With planted_signal=False the patterns stay and the drift is gone.
+against it and then mostly at once, so take-profits fill and stops do too. Decoys (the same burst closing in the middle, no
+drift) make volume alone worthless. With planted_signal=False the patterns stay and the drift is gone.
 """
 
 from __future__ import annotations
