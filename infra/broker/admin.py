@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -48,6 +49,8 @@ _COORDINATOR_STARTS = (
     KafkaError.NOT_COORDINATOR,
 )
 """A broker that has just started reads its groups first."""
+
+_idle: deque[AdminClient] = deque(maxlen=32)
 
 # librdkafka reports every refused connection on stderr; we report the outcome instead
 _quiet = logging.getLogger("infra.broker.librdkafka")
@@ -158,10 +161,11 @@ def offsets(bootstrap: str, names: Iterable[str]) -> dict[str, dict[int, tuple[i
 
 def committed(bootstrap: str, group: str) -> dict[tuple[str, int], int]:
     """`{(topic, partition): offset}` that a consumer group has committed; empty for a group that never did."""
+    client = _client(bootstrap)
     request = [ConsumerGroupTopicPartitions(group)]
     deadline = time.monotonic() + REQUEST_S
     while True:
-        futures = _client(bootstrap).list_consumer_group_offsets(request, request_timeout=REQUEST_S)
+        futures = client.list_consumer_group_offsets(request, request_timeout=REQUEST_S)
         try:
             answer = _result(futures[group], bootstrap)
             break
@@ -179,6 +183,7 @@ def committed(bootstrap: str, group: str) -> dict[tuple[str, int], int]:
 
 
 def _client(bootstrap: str) -> AdminClient:
+    """Torn down some calls later, when nothing of it is under way: librdkafka 2.16 was seen to crash otherwise."""
     settings: dict[str, Any] = {
         "bootstrap.servers": bootstrap,
         "reconnect.backoff.ms": 50,
@@ -186,7 +191,9 @@ def _client(bootstrap: str) -> AdminClient:
         "logger": _quiet,
         "error_cb": lambda _error: None,
     }
-    return AdminClient(settings)
+    client = AdminClient(settings)
+    _idle.append(client)
+    return client
 
 
 def _topics(client: AdminClient, bootstrap: str) -> dict[str, TopicMetadata]:
