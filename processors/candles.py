@@ -26,6 +26,8 @@ INTERVALS: Final = {"1m": MINUTE_MS, "5m": 5 * MINUTE_MS}
 """Interval to its length. Each is a multiple of the first, on whose boundaries candles close."""
 
 VERSION: Final = 1
+HORIZON_MS: Final = 7 * 24 * 60 * MINUTE_MS
+"""A tick may pass that much at once. Behind a longer silence a candle history must come first (`seed`)."""
 
 
 class Bucket(msgspec.Struct, frozen=True, array_like=True):
@@ -130,10 +132,16 @@ def trades(
 
 
 def close(fold: Fold, at: int) -> tuple[Fold, list[Closed]]:
-    """A tick has come: every candle that ends at or before `at` is closed, oldest first, the shorter interval first."""
+    """A tick has come: every candle that ends at or before `at` is closed, oldest first, the shorter interval first.
+
+    Raises ValueError for a tick beyond the horizon: taken at its word it would close candles for ever and make every later
+    trade late.
+    """
     boundary = at - at % MINUTE_MS
     if not fold.closed_at or boundary <= fold.closed_at:
         return fold, []
+    if boundary - fold.closed_at > HORIZON_MS:
+        raise ValueError(f"a tick at {at} is {(boundary - fold.closed_at) // MINUTE_MS} minutes past the last close")
     candles: list[Closed] = []
     price, last_id = fold.price, fold.open[0][0].first_id - 1 if fold.open[0] else fold.last_id
     open_, late = [list(buckets) for buckets in fold.open], list(fold.late)

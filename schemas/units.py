@@ -12,20 +12,26 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, PlainSerializer
 
+DIGITS = 60
+
 
 def decimal_text(value: Decimal) -> str:
     """Plain digits, never an exponent: `1E+2` breaks signatures and ClickHouse alike."""
     return format(value, "f")
 
 
-def _finite(value: Decimal) -> Decimal:
-    if not value.is_finite():
+def _plain(value: Decimal) -> Decimal:
+    """Finite, and short when it is written out: `1E+999999` is a million digits, and no product of it can be had."""
+    _, digits, exponent = value.as_tuple()
+    if not isinstance(exponent, int):
         raise ValueError("must be finite")
+    if exponent < -DIGITS or len(digits) + exponent > DIGITS:
+        raise ValueError(f"must have at most {DIGITS} digits before and behind its point")
     return value
 
 
 UtcMs = Annotated[int, Field(ge=0, description="milliseconds since the epoch, UTC")]
-Money = Annotated[Decimal, AfterValidator(_finite), PlainSerializer(decimal_text, return_type=str)]
+Money = Annotated[Decimal, AfterValidator(_plain), PlainSerializer(decimal_text, return_type=str)]
 Price = Annotated[Money, Field(gt=0, description="positive and finite, quote currency")]
 Quantity = Annotated[Money, Field(gt=0, description="positive, base units")]
 Signed = Money

@@ -137,12 +137,10 @@ def positions(as_json: Json = False) -> None:
 @app.command()
 def sql(query: str, as_json: Json = False) -> None:
     """One ClickHouse query over the history."""
-    from streams.queries import ask
+    from streams.queries import aligned, ask
 
     columns, rows = ask(settings(), query)
-    show(
-        {"columns": columns, "rows": rows}, as_json, ["\t".join(columns), *("\t".join(str(value) for value in row) for row in rows)]
-    )
+    show({"columns": columns, "rows": rows}, as_json, aligned(columns, rows))
 
 
 @app.command()
@@ -214,10 +212,17 @@ def config_show(
 
     chosen, found = settings(), origins()
     values = {
-        name: {"value": str(getattr(chosen, name)), **({"origin": found[name]} if origin else {})}
+        name: {"value": _setting(getattr(chosen, name), found[name]), **({"origin": found[name]} if origin else {})}
         for name in type(chosen).model_fields
     }
     show(values, as_json, [f"{name:<22} {row['value']:<40} {row.get('origin', '')}".rstrip() for name, row in values.items()])
+
+
+def _setting(value: Any, origin: str) -> str:
+    """A secret shows whether it is set, and nothing else of it."""
+    if hasattr(value, "get_secret_value") and origin == "default":
+        return "not set (the local exchange's own)"
+    return str(value)
 
 
 @train_app.command("seed")

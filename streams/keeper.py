@@ -43,8 +43,9 @@ class Era:
         self.rewritten_at = self.agreed_at = time.monotonic()
         self.live: set[int] = set()
         self.behind: dict[int, dict[str, int]] = {}
-        self.uncommitted: dict[tuple[str, int], int] = {}
         self.committed = {(topic, p): offset for p, share in self.shares.items() for topic, offset in share.next.items()}
+        # our state's word, not Kafka's: the era before may have written its position and died before the commit
+        self.uncommitted = dict(self.committed)
         self.states: dict[str, Any] = {}
         for share in self.shares.values():
             self.states.update(share.states())

@@ -19,8 +19,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -46,7 +46,10 @@ STEADY_S = 30.0
 """A child that lived this long starts its back-off anew."""
 POLL_S = 0.1
 DRAIN_S = 25.0
-STOP_S = 5.0
+STOP_S = 7.0
+"""A worker gives its drain 3 s and its end 3 s."""
+LOOK_S, HUNG_S = 2.0, 30.0
+"""A worker that once was alive and has not said so for that long hangs: it is killed, and started again like any dead one."""
 
 
 class Server(Protocol):
@@ -67,9 +70,12 @@ class Process:
     env: dict[str, str]
     log: Path
     ready_url: str
+    hung_s: float = HUNG_S
     popen: subprocess.Popen[bytes] | None = None
+    alive_at: float | None = None
 
     def start(self) -> None:
+        self.alive_at = None
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as out:
             self.popen = children.spawn(self.argv, stdout=out, stderr=subprocess.STDOUT, env=self.env)
@@ -82,11 +88,20 @@ class Process:
         return self.popen.pid if self.popen and self.popen.poll() is None else None
 
     def ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(self.ready_url, timeout=1.0) as answer:
-                return bool(answer.status == 200)
-        except (OSError, urllib.error.URLError):
+        return answers(self.ready_url)
+
+    def look(self) -> None:
+        """Asks whether it is alive; blocks for a second at most."""
+        asked = self.popen
+        if answers(self.ready_url.replace("/readyz", "/livez")) and asked is self.popen:
+            self.alive_at = time.monotonic()
+
+    def end_if_hung(self) -> bool:
+        """Kills a process that has stopped saying that it is alive."""
+        if self.popen is None or self.alive_at is None or time.monotonic() - self.alive_at < self.hung_s:
             return False
+        children.kill(self.popen)
+        return True
 
     def wait_ready(self, timeout_s: float = 60.0) -> None:
         deadline = time.monotonic() + timeout_s
@@ -113,6 +128,14 @@ class Process:
         return children.stop(self.popen, timeout_s) if self.popen else True
 
 
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1.0) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
 @dataclass
 class Watched:
     """A server under supervision: when it died, how often, when it may start again."""
@@ -135,6 +158,8 @@ class Watched:
         if self.died_at is None:
             code = self.server.poll()
             if code is None:
+                if isinstance(self.server, Process) and self.server.end_if_hung():
+                    return f"{self.name} has not said that it is alive for {self.server.hung_s:.0f} s and was killed"
                 return None
             self.died_at, self.ended_with = now, code
             if now - self.started_at > STEADY_S:
@@ -201,9 +226,18 @@ class Stack:
             if name not in self.without and name not in self.watched:
                 self._watch(name, self._worker(name)).start()
         self._wait_for_workers()
+        threading.Thread(target=self._look_forever, name="alive", daemon=True).start()
         if not self.interrupted():
             self._market("resume")
             self.opened = time.time()
+
+    def _look_forever(self) -> None:
+        """Beside everything else: eleven hanging workers must not hold up who restarts them."""
+        while self.watched:
+            for watched in self.workers():
+                if isinstance(watched.server, Process):
+                    watched.server.look()
+            time.sleep(LOOK_S)
 
     def _first_policy(self, path: Path) -> None:
         """Before anybody decides."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from clickhouse_connect import get_client
@@ -43,3 +47,32 @@ def ask(settings: Settings, query: str) -> tuple[list[str], list[list[Any]]]:
 def rows_of(settings: Settings, query: str) -> list[dict[str, Any]]:
     columns, rows = ask(settings, query)
     return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def aligned(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    """A table for people: a header, then a line a row; numbers to the right."""
+    texts = [list(columns), *([text(value) for value in row] for row in rows)]
+    widths = [max(len(row[i]) for row in texts) for i in range(len(columns))]
+    right = [bool(rows) and isinstance(rows[0][i], int | float | Decimal) for i in range(len(columns))]
+    return [
+        "  ".join(
+            f"{cell:>{width}}" if to_right else f"{cell:<{width}}" for cell, width, to_right in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in texts
+    ]
+
+
+def text(value: Any) -> str:
+    """As ClickHouse's own client would write it."""
+    match value:
+        case None:
+            return "NULL"
+        case bool():
+            return str(value).lower()
+        case Decimal():
+            return format(value, "f")
+        case datetime():
+            return value.strftime("%Y-%m-%d %H:%M:%S") + (f".{value.microsecond // 1000:03}" if value.microsecond else "")
+        case list() | tuple() | dict():
+            return json.dumps(value, default=text)
+    return str(value)

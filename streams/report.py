@@ -27,6 +27,8 @@ from streams.launcher import Stack
 T = TypeVar("T")
 PROTECTED_WITHIN_S = 15.0
 """No position may be without a stop for longer, whatever was killed."""
+SETTLED_WITHIN_S = 20
+"""An order whose fate is still open that long after its last word is stuck; younger ones were on their way when the run ended."""
 
 
 def make(stack: Stack) -> dict[str, Any]:
@@ -62,6 +64,7 @@ def make(stack: Stack) -> dict[str, Any]:
             "history": _number(sql, "SELECT uniqExact(instrument, trade_id) FROM trade_fills"),
         },
         "orders_by_client_id_max": audit["orders_by_client_id_max"],
+        "orders_unfinished": _unfinished(sql),
         "restarts": stack.restarts,
         "dead_letters": dead,
         "peak_rss_mb": round(stack.peak_rss_mb),
@@ -83,6 +86,7 @@ def failures(report: dict[str, Any]) -> list[str]:
             told.append(f"{what} differ: {report[what]}")
     if report["orders_by_client_id_max"] > 1:
         told.append(f"an order was sent {report['orders_by_client_id_max']} times")
+    told += [f"an order never left {state}: {n} of them" for state, n in report["orders_unfinished"].items()]
     if report["unprotected_worst_s"] > PROTECTED_WITHIN_S:
         told.append(f"a position was unprotected for {report['unprotected_worst_s']} s")
     return told
@@ -106,6 +110,17 @@ def counts(sql: Client, query: str) -> dict[str, int]:
 
 def _number(sql: Client, query: str) -> int:
     return int(sql.query(query).result_rows[0][0])
+
+
+def _unfinished(sql: Client) -> dict[str, int]:
+    """Orders whose last word is that they are about to be sent, or that nobody knows."""
+    return counts(
+        sql,
+        "SELECT last, count() FROM ("
+        "SELECT argMax(state, k_offset) AS last, max(k_time) AS said FROM trade_orders GROUP BY instrument, intent_id) "
+        "WHERE last IN ('PLANNED', 'SENDING', 'UNKNOWN') "
+        f"AND said < (SELECT max(k_time) FROM health_heartbeats) - INTERVAL {SETTLED_WITHIN_S} SECOND GROUP BY last",
+    )
 
 
 def _topics(settings: Settings, ends: dict[str, dict[int, tuple[int, int]]]) -> dict[str, dict[str, int]]:

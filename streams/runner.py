@@ -38,6 +38,10 @@ TIME = (topics.MARKET_TRADES.name, topics.MARKET_MARKS.name)
 """Topics that bring time: when they fall silent, nobody knows what time it is."""
 
 
+class Misplaced(Exception):
+    """A record in a partition that is not its key's: another member may hold the key, and two would fold it."""
+
+
 class Runner:
     """Binds a stage to a Faust app; is the outbox of its effects."""
 
@@ -104,7 +108,7 @@ class Runner:
             except ProducerSendError:
                 raise
             except Exception as e:  # what fails on this record fails on it again: poison, and the stage goes on behind it
-                if not isinstance(e, Undecodable | Oversized):
+                if not isinstance(e, Undecodable | Oversized | Misplaced):
                     log.error("a decision failed", topic=topic, partition=partition, offset=offset, exc_info=e)
                 changes = []
                 await self._bury(message, e)
@@ -140,12 +144,13 @@ class Runner:
         changes: list[tuple[Share, str, Any]] = []
         events: list[Any] = []
         for key in stage.keys(event, share.known if wide else sorted(era.states)):
-            target = share if wide else era.shares[stage.home(key)]
+            home = stage.home(key)
+            if wide and home != share.partition:
+                raise Misplaced(f"{key} belongs to partition {home}, this record stands in {share.partition}")
+            target = era.shares[home]
             if target.replayed(key, topic, offset):
                 continue
             before = target.state(key)
-            if before is None and key in era.states:
-                raise RuntimeError(f"key {key} lives in another partition than {target.partition}")
             context = Context(topic, share.partition, offset, policy, version, self._account, states, trace_id, key)
             state, out = stage.step(before, event, context)
             changes.append((target, key, state))

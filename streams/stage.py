@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
@@ -77,8 +78,9 @@ def by_instrument(event: Any, known: Sequence[str]) -> Sequence[str]:
     return known
 
 
+@lru_cache(4096)
 def home_of(key: str) -> int:
-    """The partition where a key's state lives when its event comes from a topic of one partition."""
+    """The partition where a key's state lives, and all its records of topics with as many partitions stand."""
     found = _INSTRUMENT.search(key)
     return ids.partition_of(found.group()) if found else 0
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient as Admin
 
 from infra import children, logs
 from infra.broker.admin import TopicSpec, committed, ensure_topics, offsets
@@ -154,6 +155,14 @@ def test_a_life_poison_gaps_probes_heartbeats_drain(street: Street) -> None:
     assert letters[0].encoding == "base64"
     assert first.metric("qt_dead_letters_total") == 3
 
+    # a record in a partition that is not its key's would be folded by whoever holds that one
+    elsewhere = (HOME + 1) % 12
+    street.producer.produce(TRADES, encode(frame(11)), KEY.encode(), partition=elsewhere)
+    street.producer.flush(20)
+    until(lambda: first.metric("qt_dead_letters_total") == 4)
+    letter = decode(topics.DEAD_LETTERS.name, street.read(topics.DEAD_LETTERS.name)[-1].value or b"")
+    assert (letter.partition, letter.error) == (elsewhere, "Misplaced")
+
     # what it wrote is tied to its cause
     headers = street.read(FEATURES)[-1].headers
     assert headers["inputs"] == f"{TRADES}/{HOME}/14".encode()
@@ -192,11 +201,17 @@ def test_a_life_poison_gaps_probes_heartbeats_drain(street: Street) -> None:
     ends = offsets(street.kafka.bootstrap, [TRADES])[TRADES]
     assert done[TRADES, HOME] == ends[HOME][1]
 
+    # a commit was lost with its era: the next era's tells the lag rightly, though no record comes
+    admin = Admin({"bootstrap.servers": street.kafka.bootstrap, "logger": logs.librdkafka})  # must outlive its answer
+    behind = ConsumerGroupTopicPartitions("quantum-effects", [TopicPartition(TRADES, HOME, ends[HOME][1] - 1)])
+    admin.alter_consumer_group_offsets([behind])["quantum-effects"].result(20)
+
     # the next one begins where it ended, and hears of its partitions only when its own outputs are applied
     second = street.member(1)
     until(lambda: len(second.told("live")) == 12)
     (home,) = [told for told in second.told("live") if told["partition"] == HOME]
     assert home["frames"] == home["own"] == {KEY: 200}
+    until(lambda: committed(street.kafka.bootstrap, "quantum-effects")[TRADES, HOME] == ends[HOME][1])
     street.feed(frame(200))
     until(lambda: street.counts()[-1:] == [201])
     until(lambda: any(told["frames"] == 201 for told in second.told("state")))

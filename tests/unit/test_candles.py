@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from processors import candles
 from processors.candles import MINUTE_MS, Closed, Fold
@@ -117,3 +118,11 @@ def test_the_state_survives_bytes_and_says_its_version_first() -> None:
     raw = msgspec.json.encode(fold)
     assert raw.startswith(b'{"version":1')
     assert msgspec.json.decode(raw, type=Fold) == fold
+
+
+def test_a_tick_from_far_ahead_is_refused_and_closes_nothing() -> None:
+    fold = one(seeded(), 7, minute(0.1), 101.0)
+    with pytest.raises(ValueError, match="minutes past the last close"):
+        candles.close(fold, T0 + candles.HORIZON_MS + MINUTE_MS)
+    _, closed = candles.close(fold, T0 + candles.HORIZON_MS)
+    assert closed[0].trades == 1

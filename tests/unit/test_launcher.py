@@ -1,0 +1,91 @@
+"""A process under the launcher's eyes: what dies and what hangs is started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.ports import free_port
+from streams.launcher import Process, Watched
+
+SERVES = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers()
+    def log_message(self, *_): pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    port = free_port()
+    process = Process(
+        "one",
+        [sys.executable, "-c", SERVES, str(port)],
+        dict(os.environ),
+        tmp_path / "log",
+        f"http://127.0.0.1:{port}/readyz",
+        hung_s=0.5,
+    )
+    watched = Watched("one", process)
+    watched.start()
+    yield watched
+    process.stop()
+
+
+def serving(watched: Watched) -> Process:
+    process = watched.server
+    assert isinstance(process, Process)
+    process.wait_ready()
+    process.look()
+    return process
+
+
+def tended(watched: Watched) -> str:
+    """What the launcher says next."""
+    process = watched.server
+    assert isinstance(process, Process)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if told := watched.tend():
+            return told
+        process.look()
+        time.sleep(0.05)
+    raise AssertionError("nothing was said")
+
+
+def test_a_process_that_dies_is_started_again(watched: Watched) -> None:
+    first = serving(watched).pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    assert "ended with code -9" in tended(watched)
+    while watched.restarts == 0:
+        watched.tend()
+    assert serving(watched).pid != first
+
+
+def test_a_process_that_hangs_is_killed_and_started_again(watched: Watched) -> None:
+    first = serving(watched).pid
+    assert first is not None
+    os.kill(first, signal.SIGSTOP)
+    assert "has not said that it is alive" in tended(watched)
+    assert "ended with code -9" in tended(watched)
+    while watched.restarts == 0:
+        watched.tend()
+    assert serving(watched).pid != first
+
+
+def test_a_process_that_is_still_starting_does_not_hang(watched: Watched) -> None:
+    """One that was never alive has all the time that the launcher gives a start."""
+    process = watched.server
+    assert isinstance(process, Process)
+    time.sleep(0.8)
+    assert watched.tend() is None
