@@ -17,7 +17,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 # Runs in the child before the program: no code of ours between fork and exec in a process with threads.
 _SHIM = """\
@@ -39,6 +39,7 @@ _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="children")
 def spawn(
     argv: Sequence[str],
     *,
+    stdin: int = subprocess.DEVNULL,
     stdout: IO[bytes] | int | None = subprocess.DEVNULL,
     stderr: IO[bytes] | int | None = subprocess.STDOUT,
     env: Mapping[str, str] | None = None,
@@ -50,12 +51,22 @@ def spawn(
         command = [sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid()), *command]
 
     def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=env, cwd=cwd, process_group=0)
+        return subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr, env=env, cwd=cwd, process_group=0)
 
     return _starter.submit(start).result()
 
 
-def stop(child: subprocess.Popen[bytes], timeout_s: float) -> bool:
+class Child(Protocol):
+    """What of a subprocess.Popen is needed to end it."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def terminate(self) -> None: ...
+
+
+def stop(child: Child, timeout_s: float) -> bool:
     """SIGTERM, and after `timeout_s` SIGKILL to its whole group. True if it went by itself."""
     if child.poll() is not None:
         return True
@@ -68,7 +79,7 @@ def stop(child: subprocess.Popen[bytes], timeout_s: float) -> bool:
         return False
 
 
-def kill(child: subprocess.Popen[bytes]) -> None:
+def kill(child: Child) -> None:
     """SIGKILL to the child's group; waits until the child is gone."""
     if child.poll() is None:
         os.killpg(child.pid, signal.SIGKILL)

@@ -39,6 +39,7 @@ from infra.settings import Settings
 from schemas import topics
 from streams.commands import first_policy
 from streams.lag import lags
+from streams.nursery import ALONE, Nursery
 from streams.worker import state_topics
 
 BACK_OFF_S = (0.3, 1.0, 2.0, 5.0, 10.0)
@@ -71,12 +72,16 @@ class Process:
     log: Path
     ready_url: str
     hung_s: float = HUNG_S
-    popen: subprocess.Popen[bytes] | None = None
+    nursery: Nursery | None = None
+    popen: children.Child | None = None
     alive_at: float | None = None
 
     def start(self) -> None:
         self.alive_at = None
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        if self.nursery is not None:
+            self.popen = self.nursery.spawn(self.name, self.env, self.log)
+            return
         with self.log.open("ab") as out:
             self.popen = children.spawn(self.argv, stdout=out, stderr=subprocess.STDOUT, env=self.env)
 
@@ -191,6 +196,7 @@ class Stack:
     peak_rss_mb: float = 0.0
     restarts: int = 0
     lock: IO[str] | None = None
+    nursery: Nursery | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -205,6 +211,8 @@ class Stack:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # children inherit it: one that is not ready to hear it must not die of it
         self._check_ports()
         self._prepare_run_dir()
+        if sys.platform == "linux":  # forking is not safe everywhere
+            self.nursery = Nursery(python("streams.nursery"), self.settings.run_dir / "logs" / "nursery.log")
         servers: list[Watched] = []
         if not self.settings.kafka_bootstrap:
             servers.append(self._watch("kafka", self._kafka()))
@@ -339,7 +347,8 @@ class Stack:
             port = free_ports(1)[0]
         env = os.environ | environment(s) | {"QT_PROBE_PORT": str(port)}
         argv = [*python("streams.cli"), "worker", name]
-        return Process(name, argv, env, s.run_dir / "logs" / f"{name}.jsonl", f"http://{s.host}:{port}/readyz")
+        nursery = None if name in ALONE else self.nursery
+        return Process(name, argv, env, s.run_dir / "logs" / f"{name}.jsonl", f"http://{s.host}:{port}/readyz", nursery=nursery)
 
     def _watch(self, name: str, server: Server) -> Watched:
         self.watched[name] = Watched(name, server)
@@ -423,6 +432,8 @@ class Stack:
     def stop(self) -> None:
         """Ends everything that is still there, workers before servers. Safe to call twice."""
         self._stop([name for name in list(self.watched) if name in topics.WORKERS])
+        if self.nursery is not None:
+            self.nursery.stop()
         self._stop(["exchange"])
         self._stop(["clickhouse"])
         self._stop(["kafka"])

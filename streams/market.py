@@ -183,11 +183,13 @@ class Gateway:
                 page = await self._venue.trades(gap.instrument, from_id=first, limit=min(PAGE, gap.last - first + 1))
             self._backfill(gap.instrument, [trade for trade in page if trade.id <= gap.last])
             if self.cutter.next_ids[gap.instrument] == first:
-                if time.monotonic() > deadline:
+                gone = bool(page) and page[0].id > first  # its tape begins later: asking on is in vain
+                if gone or time.monotonic() > deadline:
                     self.holes += 1
-                    log.error("hole in the feed", instrument=gap.instrument, first=first, last=gap.last)
-                    self._outlet.send(self.cutter.skip(gap.instrument, gap.last + 1))
-                    return
+                    following = min(page[0].id if gone else gap.last + 1, gap.last + 1)
+                    log.error("hole in the feed", instrument=gap.instrument, first=first, last=following - 1)
+                    self._outlet.send(self.cutter.skip(gap.instrument, following))
+                    continue
                 await asyncio.sleep(0.2)
 
     def _backfill(self, instrument: str, trades: Iterable[PublicTrade]) -> None:

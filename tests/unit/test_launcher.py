@@ -9,10 +9,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from infra import children
 from infra.ports import free_port
-from streams.launcher import Process, Watched
+from streams.launcher import Process, Watched, python
+from streams.nursery import Nursery
 
 SERVES = """
 import http.server, sys
@@ -89,3 +92,52 @@ def test_a_process_that_is_still_starting_does_not_hang(watched: Watched) -> Non
     assert isinstance(process, Process)
     time.sleep(0.8)
     assert watched.tend() is None
+
+
+def test_a_nursery_bears_workers_and_tells_their_end(tmp_path: Path) -> None:
+    """A worker that cannot run ends with its code and its word in its own log; one that is killed is told as killed."""
+    nursery = Nursery(python("streams.nursery"), tmp_path / "nursery.log")
+    try:
+        env = dict(os.environ) | {"QT_RUN_DIR": str(tmp_path), "QT_PROBE_PORT": "0", "QT_KAFKA_BOOTSTRAP": "127.0.0.1:1"}
+        unknown = nursery.spawn("nobody", env, tmp_path / "nobody.jsonl")
+        assert unknown.wait(60) == 2
+        assert "no worker 'nobody'" in (tmp_path / "nobody.jsonl").read_text()
+        waiting = nursery.spawn("positions", env, tmp_path / "positions.jsonl")
+        assert "quantum worker positions" in titled(waiting.pid)
+        children.kill(waiting)
+        assert waiting.poll() == -signal.SIGKILL
+    finally:
+        nursery.stop()
+
+
+def test_workers_die_with_their_nursery_and_the_next_start_makes_a_new_one(tmp_path: Path) -> None:
+    nursery = Nursery(python("streams.nursery"), tmp_path / "nursery.log")
+    try:
+        env = dict(os.environ) | {"QT_RUN_DIR": str(tmp_path), "QT_PROBE_PORT": "0", "QT_KAFKA_BOOTSTRAP": "127.0.0.1:1"}
+        one = nursery.spawn("positions", env, tmp_path / "positions.jsonl")
+        titled(one.pid)
+        os.kill(psutil.Process(one.pid).ppid(), signal.SIGKILL)
+        assert one.wait(20) == -signal.SIGKILL
+        assert gone(one.pid)
+        two = nursery.spawn("positions", env, tmp_path / "positions.jsonl")
+        assert "quantum worker" in titled(two.pid)
+    finally:
+        nursery.stop()
+
+
+def titled(pid: int) -> str:
+    """Its name as `ps` shows it, once it has one."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        name = " ".join(psutil.Process(pid).cmdline())
+        if name.startswith("quantum"):
+            return name
+        time.sleep(0.02)
+    raise AssertionError("it took no name")
+
+
+def gone(pid: int) -> bool:
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not psutil.pid_exists(pid)

@@ -3,11 +3,11 @@
 - market.json: where the market stood (time, next trade ids, open minutes), swapped in whole each second and at the end
 - market.time: how far market time has been told to anybody, overwritten before each telling
 - candles.jsonl: closed minutes of the live part, appended
+- trades.bin: the tapes, appended, so that who was away can ask for all that he has missed
 - journal.jsonl: the exchange's own log (see journal.py), appended before anything is answered
 
 The sources are deterministic and a fill is logged before it is told, so even a killed exchange goes on exactly: the market
-passes again, in silence, from market.json to market.time, with the same trade ids and candles. Trades from before
-market.json are not on the tape any more.
+passes again, in silence, from market.json to market.time, with the same trade ids and candles.
 """
 
 from __future__ import annotations
@@ -15,15 +15,24 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import struct
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
 from infra.errors import UserError
 from infra.venue.local.klines import MINUTE_MS, Candle
+from infra.venue.local.market.base import Trade
+from infra.venue.local.tape import KEPT
 
 VERSION: Final = 1
-FILES: Final = ("market.json", "market.time", "candles.jsonl", "journal.jsonl")
+FILES: Final = ("market.json", "market.time", "candles.jsonl", "trades.bin", "journal.jsonl")
+TRADE: Final = struct.Struct("<HqqqqB")
+"""Place of the symbol in the market's list, id, time, price, quantity, whether the buyer is the maker."""
+
+Traded = tuple[int, int, int, int, bool]
+"""(id, time, price, quantity, buyer is maker), ids without holes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +44,7 @@ class Kept:
     current: dict[str, Candle]
     minutes: dict[str, list[Candle]]
     shift: dict[str, int]
+    trades: dict[str, deque[Traded]]
 
 
 class Keeper:
@@ -52,6 +62,7 @@ class Keeper:
                     (directory / name).unlink(missing_ok=True)
             self.kept = self._load()
             self._candles: IO[str] = (directory / "candles.jsonl").open("a", encoding="utf-8")
+            self._trades: IO[bytes] = (directory / "trades.bin").open("ab")
             self._time = os.open(directory / "market.time", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as problem:
             why = problem.strerror or str(problem)
@@ -98,7 +109,8 @@ class Keeper:
         market_t = int(state["market_t"])
         minutes = self._minutes(market_t)
         current = {name: Candle.from_row(row) for name, row in state["current"].items()}
-        return Kept(market_t, state["next_ids"], current, minutes, state.get("shift", {}))
+        next_ids: dict[str, int] = state["next_ids"]
+        return Kept(market_t, next_ids, current, minutes, state.get("shift", {}), self._tapes(next_ids))
 
     def _minutes(self, until_t: int) -> dict[str, list[Candle]]:
         """Closed minutes up to the kept time; what was appended after it is cut off."""
@@ -117,11 +129,39 @@ class Keeper:
         path.write_text("".join(line + "\n" for line in good), encoding="utf-8")
         return minutes
 
+    def _tapes(self, next_ids: dict[str, int]) -> dict[str, deque[Traded]]:
+        """The newest trades before `next_ids`; what was appended after them is cut off, and what is older than the tape too."""
+        path = self.directory / "trades.bin"
+        raw = path.read_bytes() if path.exists() else b""
+        names = list(next_ids)
+        tapes: dict[str, deque[Traded]] = {name: deque(maxlen=KEPT) for name in names}
+        whole = kept = 0
+        for place, trade_id, t, price, qty, maker in TRADE.iter_unpack(raw[: len(raw) - len(raw) % TRADE.size]):
+            if place >= len(names) or trade_id >= next_ids[names[place]]:
+                break
+            tapes[names[place]].append((trade_id, t, price, qty, bool(maker)))
+            whole += 1
+        for name, tape in tapes.items():
+            if tape and tape[-1][0] != next_ids[name] - 1:  # a file that lacks its end says nothing
+                tape.clear()
+            kept += len(tape)
+        if kept == whole:
+            if path.exists():
+                os.truncate(path, whole * TRADE.size)
+        else:
+            rows = (TRADE.pack(place, *trade) for place, name in enumerate(names) for trade in tapes[name])
+            path.write_bytes(b"".join(rows))
+        return tapes
+
+    def trade(self, place: int, trade_id: int, trade: Trade) -> None:
+        self._trades.write(TRADE.pack(place, trade_id, trade.t, trade.price, trade.qty, trade.buyer_is_maker))
+
     def minute(self, name: str, candle: Candle) -> None:
         self._candles.write(json.dumps([name, candle.row()]) + "\n")
 
     def save(self, market_t: int, next_ids: dict[str, int], current: dict[str, Candle], shift: dict[str, int]) -> None:
         self._candles.flush()
+        self._trades.flush()
         rows = {name: candle.row() for name, candle in current.items()}
         state = {
             "version": VERSION,
@@ -138,5 +178,6 @@ class Keeper:
 
     def close(self) -> None:
         self._candles.close()
+        self._trades.close()
         os.close(self._time)
         self._lock.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from infra.venue.local.market.base import Trade
@@ -47,6 +47,16 @@ class Tape:
         if len(self.times) > KEPT * 5 // 4:
             self._trim(len(self.times) - KEPT)
         return self.next_id - 1
+
+    def take_up(self, trades: Iterable[tuple[int, int, int, int, bool]]) -> None:
+        """(id, time, price, qty, buyer is maker) of the newest trades; they end before `next_id`."""
+        for trade_id, t, price, qty, maker in trades:
+            if not self.times:
+                self.first_id = trade_id
+            self.times.append(t)
+            self.prices.append(price)
+            self.qtys.append(qty)
+            self.makers.append(maker)
 
     def _trim(self, count: int) -> None:
         self.first_id += count

@@ -57,6 +57,7 @@ class Venue:
         self.engine = Engine(source.symbols, last, balance, children_compete=children_compete)
         self.candles = {name: self._candles(name, candles, last[name]) for name, candles in past.items()}
         self.tapes = {name: Tape() for name in self.symbols}
+        self._places = {name: place for place, name in enumerate(self.symbols)}
         self.marks = {name: self._first_mark(name, last[name], source.start_t) for name in self.symbols}
         self.market_t = source.start_t - 1  # everything up to here has been applied
         self.next_minute = source.start_t - source.start_t % MINUTE_MS + MINUTE_MS
@@ -95,6 +96,7 @@ class Venue:
             candles.seed(minute for minute in kept.minutes.get(name, []) if minute.open_t >= candles.current.open_t)
             candles.take_up(kept.current[name])
             self.tapes[name] = Tape(kept.next_ids[name])
+            self.tapes[name].take_up(kept.trades[name])
             last = candles.current.close
             self.engine.floor.books[name].last = last
             self.engine.observe(Quote(name, 0, max(1, last - 1), 1, last, 1))
@@ -186,6 +188,8 @@ class Venue:
             event = self._shifted(event, self.shift[name])
         if isinstance(event, Trade):
             trade_id = self.tapes[name].add(event)
+            if self.keeper is not None:
+                self.keeper.trade(self._places[name], trade_id, event)
             self.candles[name].add(event, trade_id)
             stream = name.lower()
             if self.hub.wants(f"{stream}@trade"):
