@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 from infra.broker.admin import committed, offsets
 from schemas import topics
@@ -27,11 +28,13 @@ def lags(bootstrap: str, workers: Iterable[str]) -> dict[str, dict[str, int]]:
         worker: [t for t in inputs_of(worker) if t != topics.POLICY_VERSIONS.name or worker == "history"] for worker in chosen
     }
     ends = offsets(bootstrap, {name for names in wanted.values() for name in names})
-    found: dict[str, dict[str, int]] = {}
-    for worker in chosen:
-        done = committed(bootstrap, group_of(worker))
-        found[worker] = {
+
+    def left(worker: str) -> dict[str, int]:
+        done = committed(bootstrap, group_of(worker), [(name, p) for name in wanted[worker] for p in ends[name]])
+        return {
             name: sum(max(0, high - max(low, done.get((name, p), low))) for p, (low, high) in ends[name].items())
             for name in wanted[worker]
         }
-    return found
+
+    with ThreadPoolExecutor(max_workers=8) as pool:  # each group is asked by a client of its own
+        return dict(zip(chosen, pool.map(left, chosen), strict=True))

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it re-exports without saying so
     AdminClient,
     AlterConfigOpType,
@@ -159,24 +159,28 @@ def offsets(bootstrap: str, names: Iterable[str]) -> dict[str, dict[int, tuple[i
     return found
 
 
-def committed(bootstrap: str, group: str) -> dict[tuple[str, int], int]:
-    """`{(topic, partition): offset}` that a consumer group has committed; empty for a group that never did."""
-    client = _client(bootstrap)
-    request = [ConsumerGroupTopicPartitions(group)]
+def committed(bootstrap: str, group: str, where: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    """`{(topic, partition): offset}` that a consumer group has committed, of those asked for; others are left out.
+
+    Asked by a consumer that never joins. The admin client's own question crashes the process when the group's coordinator
+    is still loading or has moved: librdkafka 2.16 then looks for a consumer's group where there is none.
+    """
+    asked = [TopicPartition(topic, partition) for topic, partition in where]
+    if not asked:
+        return {}
+    consumer = Consumer({**_settings(bootstrap), "group.id": group, "enable.auto.commit": False})
     deadline = time.monotonic() + REQUEST_S
-    while True:
-        futures = client.list_consumer_group_offsets(request, request_timeout=REQUEST_S)
-        try:
-            answer = _result(futures[group], bootstrap)
-            break
-        except KafkaException as error:
-            code = error.args[0].code()
-            if code == KafkaError.GROUP_ID_NOT_FOUND:
-                return {}
-            if code not in _COORDINATOR_STARTS or time.monotonic() > deadline:
-                raise _unreachable(bootstrap, error) from error
+    try:
+        while True:
+            try:
+                answer = consumer.committed(asked, timeout=REQUEST_S)
+                return {(tp.topic, tp.partition): tp.offset for tp in answer if tp.offset >= 0}
+            except KafkaException as error:
+                if error.args[0].code() not in _COORDINATOR_STARTS or time.monotonic() > deadline:
+                    raise _unreachable(bootstrap, error) from error
             time.sleep(POLL_S)
-    return {(tp.topic, tp.partition): tp.offset for tp in answer.topic_partitions if tp.offset >= 0}
+    finally:
+        consumer.close()
 
 
 # -- helpers
@@ -184,16 +188,19 @@ def committed(bootstrap: str, group: str) -> dict[tuple[str, int], int]:
 
 def _client(bootstrap: str) -> AdminClient:
     """Torn down some calls later, when nothing of it is under way: librdkafka 2.16 was seen to crash otherwise."""
-    settings: dict[str, Any] = {
+    client = AdminClient(_settings(bootstrap))
+    _idle.append(client)
+    return client
+
+
+def _settings(bootstrap: str) -> dict[str, Any]:
+    return {
         "bootstrap.servers": bootstrap,
         "reconnect.backoff.ms": 50,
         "reconnect.backoff.max.ms": 500,
         "logger": _quiet,
         "error_cb": lambda _error: None,
     }
-    client = AdminClient(settings)
-    _idle.append(client)
-    return client
 
 
 def _topics(client: AdminClient, bootstrap: str) -> dict[str, TopicMetadata]:

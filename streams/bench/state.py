@@ -140,7 +140,7 @@ class Group:
         deadline = time.monotonic() + SETTLE_S
         while time.monotonic() < deadline:
             ends = {(t, p): high for t, found in offsets(self._bootstrap, names).items() for p, (_, high) in found.items() if high}
-            done = committed(self._bootstrap, group_of(self.stage.name))
+            done = committed(self._bootstrap, group_of(self.stage.name), ends)
             if all(done.get(tp, 0) >= end for tp, end in ends.items()):
                 return
             self.tend()

@@ -66,9 +66,10 @@ def test_records_come_back_in_order_and_offsets_and_commits_are_told(kafka: Embe
     values = [f"v{i}".encode() for i in range(100)]
     produce(kafka.bootstrap, unique, 2, values)
     assert offsets(kafka.bootstrap, [unique]) == {unique: {0: (0, 0), 1: (0, 0), 2: (0, 100)}}
-    assert committed(kafka.bootstrap, unique) == {}
+    everywhere = [(unique, p) for p in range(3)]
+    assert committed(kafka.bootstrap, unique, everywhere) == {}
     assert consume(kafka.bootstrap, unique, 2, 100, group=unique) == values
-    assert committed(kafka.bootstrap, unique) == {(unique, 2): 100}
+    assert committed(kafka.bootstrap, unique, everywhere) == {(unique, 2): 100}
 
 
 def test_topics_become_what_is_declared(kafka: EmbeddedKafka, unique: str) -> None:

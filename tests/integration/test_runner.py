@@ -197,7 +197,8 @@ def test_a_life_poison_gaps_probes_heartbeats_drain(street: Street) -> None:
     first.signal(signal.SIGTERM)
     assert first.popen.wait(10) == 0
     assert time.monotonic() - began < 5
-    done = committed(street.kafka.bootstrap, "quantum-effects")
+    where = [(TRADES, HOME)]
+    done = committed(street.kafka.bootstrap, "quantum-effects", where)
     ends = offsets(street.kafka.bootstrap, [TRADES])[TRADES]
     assert done[TRADES, HOME] == ends[HOME][1]
 
@@ -211,7 +212,7 @@ def test_a_life_poison_gaps_probes_heartbeats_drain(street: Street) -> None:
     until(lambda: len(second.told("live")) == 12)
     (home,) = [told for told in second.told("live") if told["partition"] == HOME]
     assert home["frames"] == home["own"] == {KEY: 200}
-    until(lambda: committed(street.kafka.bootstrap, "quantum-effects")[TRADES, HOME] == ends[HOME][1])
+    until(lambda: committed(street.kafka.bootstrap, "quantum-effects", where)[TRADES, HOME] == ends[HOME][1])
     street.feed(frame(200))
     until(lambda: street.counts()[-1:] == [201])
     until(lambda: any(told["frames"] == 201 for told in second.told("state")))
