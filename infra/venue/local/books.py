@@ -1,8 +1,9 @@
-"""Depth behind the best quote: what a taker of our size would meet.
+"""Depth behind the best quote: what a taker of our size would meet, and the mark that it leaves.
 
 The market sources tell only the best bid and ask. Behind them stands a ladder made by rule, without randomness:
 twenty levels, half a basis point (at least a tick) apart, each somewhat deeper than the one before. What our own
-takers consume stays consumed until the next quote.
+takers consume is missing for all who look, and comes back with the quotes: half of it in every `HALF_LIFE_MS` of market
+time. The source's quotes do not know of us; what is shown is theirs less what is still missing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,15 @@ from infra.venue.local.orders import Side
 LEVELS: Final = 20
 LEVEL_NOTIONAL: Final = 2_500  # quote value that stands at least behind the best level, in steps of half of it
 GAP_PARTS: Final = 20_000  # price / this = distance of two levels
+HALF_LIFE_MS: Final = 1_000
+Missing = tuple[int, int]  # steps, and since when
+
+
+def still_missing(steps: int, age_ms: int) -> int:
+    """What has not come back yet: halved by every whole half-life, in a straight line between; in integers, so always the same."""
+    halvings, rest = divmod(max(0, age_ms), HALF_LIFE_MS)
+    left = steps >> halvings
+    return left - left * rest // (2 * HALF_LIFE_MS)
 
 
 class Book:
@@ -29,14 +39,12 @@ class Book:
         self.quote_t = 0
         self.bid, self.ask = max(1, last - 1), last
         self.bid_qty = self.ask_qty = self._floor(last)  # until the market speaks
-        self.used: dict[int, int] = {}
+        self.used: dict[int, Missing] = {}  # by price: what our takers have consumed
         self.most: int | None = None  # a thin book by order: nobody gets more than this at once
 
     def quote(self, quote: Quote) -> None:
         self.bid, self.bid_qty, self.ask, self.ask_qty = quote.bid, quote.bid_qty, quote.ask, quote.ask_qty
         self.quote_t = quote.t
-        if self.used:
-            self.used = {}
 
     def _floor(self, price: int) -> int:
         return max(1, int(LEVEL_NOTIONAL / (price * self.symbol.tick * self.symbol.step)))
@@ -52,10 +60,27 @@ class Book:
             if price <= 0:
                 return
             qty = shown if level == 0 else base * (level + 2) // 2
-            yield price, max(0, qty - self.used.get(price, 0))
+            yield price, max(0, qty - self._missing(price))
 
-    def take(self, taker: Side, qty: int, limit: int | None) -> list[tuple[int, int]]:
-        """Consume up to `qty` steps no worse than `limit`; gives what was got as (price, steps)."""
+    def _missing(self, price: int) -> int:
+        """As the last quote sees it: nothing comes back while the market does not move."""
+        found = self.used.get(price)
+        return 0 if found is None else still_missing(found[0], self.quote_t - found[1])
+
+    def best(self) -> tuple[int, int, int, int]:
+        """Bid, its steps, ask, its steps as they are shown: the quote, less what our takers have consumed."""
+        if not self.used:
+            return self.bid, self.bid_qty, self.ask, self.ask_qty
+        bid, bid_qty = self._first("SELL")
+        ask, ask_qty = self._first("BUY")
+        return bid, bid_qty, ask, ask_qty
+
+    def _first(self, taker: Side) -> tuple[int, int]:
+        shown = (self.ask, self.ask_qty) if taker == "BUY" else (self.bid, self.bid_qty)
+        return next(((price, there) for price, there in self.levels(taker) if there), shown)
+
+    def take(self, taker: Side, qty: int, limit: int | None, t: int) -> list[tuple[int, int]]:
+        """Consume up to `qty` steps no worse than `limit` at time `t`; gives what was got as (price, steps)."""
         got: list[tuple[int, int]] = []
         if self.most is not None:
             qty = min(qty, self.most)
@@ -65,8 +90,11 @@ class Book:
             part = min(qty, there)
             if part:
                 got.append((price, part))
-                self.used[price] = self.used.get(price, 0) + part
                 qty -= part
+        if got:
+            self.used = {p: (left, max(since, self.quote_t)) for p, (_, since) in self.used.items() if (left := self._missing(p))}
+            for price, part in got:
+                self.used[price] = self.used.get(price, (0, 0))[0] + part, t
         return got
 
     def reachable(self, taker: Side, limit: int | None) -> int:
@@ -77,6 +105,8 @@ class Book:
 
     def crosses(self, side: Side, price: int) -> bool:
         """Whether an order of this side and price would take at once."""
+        if self.used:
+            return price >= self._first("BUY")[0] if side == "BUY" else price <= self._first("SELL")[0]
         return price >= self.ask if side == "BUY" else price <= self.bid
 
     def queue_at(self, side: Side, price: int) -> int:

@@ -20,7 +20,7 @@ from infra.venue.local.commands import PlaceAlgo
 from infra.venue.local.floor import Floor
 from infra.venue.local.happenings import AlgoChanged
 from infra.venue.local.matching import Matching
-from infra.venue.local.orders import Algo, Order, TimeInForce, closes, sign
+from infra.venue.local.orders import HIGHEST, LOWEST, Algo, Order, TimeInForce, closes, sign
 from infra.venue.local.refusals import Refusal, missing, not_required, refuse
 
 MAX_ALGOS: Final = 200  # open conditional orders of an account
@@ -159,14 +159,16 @@ class Conditional:
         self._mark_band(symbol, working_type)
 
     def _mark_band(self, symbol: str, working_type: str) -> None:
-        """Remember between which prices nothing fires; a trailing stop moves with every price and leaves no such band."""
+        """Remember between which prices nothing fires and nothing follows."""
         armed = self.floor.armed[symbol]
-        mine = [a for a in armed if a.working_type == working_type]
-        if not armed or any(a.callback for a in mine):
+        if not armed:
             self._bands.pop((symbol, working_type), None)
             return
-        low = max((a.trigger for a in mine if not a.fires_upwards), default=Decimal("-Infinity"))
-        high = min((a.trigger for a in mine if a.fires_upwards), default=Decimal("Infinity"))
+        low, high = LOWEST, HIGHEST
+        for algo in armed:
+            if algo.working_type == working_type:
+                below, above = algo.quiet_between()
+                low, high = max(low, below), min(high, above)
         self._bands[symbol, working_type] = Band((len(armed), armed[-1].id), low, high)
 
     def _fire(self, symbol: str, working_type: str, price: Decimal) -> None:

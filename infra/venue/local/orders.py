@@ -20,6 +20,8 @@ WorkingType = Literal["MARK_PRICE", "CONTRACT_PRICE"]
 
 OPEN_STATUSES: Final = ("NEW", "PARTIALLY_FILLED")
 LIVE_ALGO_STATUS: Final = "NEW"
+LOWEST: Final = Decimal("-Infinity")
+HIGHEST: Final = Decimal("Infinity")
 
 
 def sign(side: Side) -> int:
@@ -113,6 +115,16 @@ class Algo:
 
     def fires_at(self, price: Decimal) -> bool:
         return price >= self.trigger if self.fires_upwards else price <= self.trigger
+
+    def quiet_between(self) -> tuple[Decimal, Decimal]:
+        """Prices between which it neither fires nor follows."""
+        low, high = (LOWEST, self.trigger) if self.fires_upwards else (self.trigger, HIGHEST)
+        if not self.callback:
+            return low, high
+        selling = self.side == "SELL"
+        if not self.is_active:
+            return (LOWEST, self.activate) if selling else (self.activate, HIGHEST)
+        return (low, self.extreme) if selling else (self.extreme, high)
 
     def follow(self, price: Decimal) -> None:
         """Trailing: move with the price, and the trigger with it; SELL follows upwards, BUY downwards."""
