@@ -14,7 +14,6 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from operator import attrgetter
 from pathlib import Path
@@ -66,16 +65,18 @@ class _Envelope(msgspec.Struct):
     data: _Message
 
 
-@dataclass(frozen=True, slots=True)
-class _Grid:
-    """Decimal text -> integer ticks or steps."""
+class _Grid(dict[str, int]):
+    """Decimal text -> integer ticks or steps; the same few texts come again and again."""
 
-    unit: Decimal
+    def __init__(self, unit: Decimal) -> None:
+        super().__init__()
+        self.unit = unit
 
-    def count(self, text: str) -> int:
+    def __missing__(self, text: str) -> int:
         n = Decimal(text) / self.unit
         if n != (whole := int(n)):
             raise ValueError(f"{text} is not a multiple of {self.unit}")
+        self[text] = whole
         return whole
 
 
@@ -158,11 +159,11 @@ def read(file: Path, symbols: Sequence[str] | None = None) -> Iterator[Trade | Q
                         f"tick and step of {it.s} are not known to the local exchange",
                         f"choose symbols from {', '.join(SYMBOLS)}",
                     )
-                price, qty = ticks[it.s].count, steps[it.s].count
+                price, qty = ticks[it.s], steps[it.s]
                 if not traded:
-                    yield Quote(it.s, it.T, price(it.b), qty(it.B), price(it.a), qty(it.A))
+                    yield Quote(it.s, it.T, price[it.b], qty[it.B], price[it.a], qty[it.A])
                 elif it.X == "MARKET":
-                    yield Trade(it.s, it.T, price(it.p), qty(it.q), it.m, it.t)
+                    yield Trade(it.s, it.T, price[it.p], qty[it.q], it.m, it.t)
     except (OSError, EOFError, zlib.error, ValueError, ArithmeticError, msgspec.DecodeError) as error:
         raise UserError(f"{file} is not a usable capture", f"after line {number}: {error}", "give a complete capture") from None
 
