@@ -54,13 +54,15 @@ class Book:
         away = 1 if taker == "BUY" else -1
         best, shown = (self.ask, self.ask_qty) if taker == "BUY" else (self.bid, self.bid_qty)
         gap = max(1, best // GAP_PARTS)
-        base = max(shown, self._floor(best))
         for level in range(LEVELS):
             price = best + away * gap * level
             if price <= 0:
                 return
-            qty = shown if level == 0 else base * (level + 2) // 2
-            yield price, max(0, qty - self._missing(price))
+            yield price, self._depth(level, price, best, shown)
+
+    def _depth(self, level: int, price: int, best: int, shown: int) -> int:
+        qty = max(shown, self._floor(best)) * (level + 2) // 2 if level else shown
+        return max(0, qty - self._missing(price)) if self.used else qty
 
     def _missing(self, price: int) -> int:
         """As the last quote sees it: nothing comes back while the market does not move."""
@@ -111,5 +113,6 @@ class Book:
 
     def queue_at(self, side: Side, price: int) -> int:
         """Steps displayed at this price on our own side: those who came before us."""
-        opposite: Side = "SELL" if side == "BUY" else "BUY"
-        return next((there for level, there in self.levels(opposite) if level == price), 0)
+        best, shown = (self.bid, self.bid_qty) if side == "BUY" else (self.ask, self.ask_qty)
+        level, between = divmod(best - price if side == "BUY" else price - best, max(1, best // GAP_PARTS))
+        return 0 if between or not 0 <= level < LEVELS else self._depth(level, price, best, shown)

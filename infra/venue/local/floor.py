@@ -116,8 +116,8 @@ class Floor:
 
     def resting_notional(self, symbol: str, side: str) -> Decimal:
         spec = self.symbols[symbol]
-        unit = spec.tick * spec.step
-        return sum((unit * o.price * o.left for o in self.resting[symbol] if o.side == side and not o.reduce_only), Decimal(0))
+        units = sum(o.price * (o.qty - o.filled) for o in self.resting[symbol] if o.side == side and not o.reduce_only)
+        return spec.tick * spec.step * units
 
     def maintenance(self, position: Position) -> Decimal:
         notional = abs(position.notional(self.marks[position.symbol.name]))

@@ -7,8 +7,10 @@ marks are Decimal.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, Final, Literal
 
 Side = Literal["BUY", "SELL"]
@@ -69,7 +71,7 @@ class Order:
         return self.status in OPEN_STATUSES
 
     def frozen(self) -> Order:
-        return replace(self)
+        return Order(*_order_values(self))
 
 
 @dataclass(slots=True)
@@ -137,7 +139,11 @@ class Algo:
         self.trigger = self.extreme * (1 + (-self.callback if selling else self.callback) / 100)
 
     def frozen(self) -> Algo:
-        return replace(self)
+        return Algo(*_algo_values(self))
+
+
+_order_values: Final[Callable[[Order], tuple[Any, ...]]] = attrgetter(*(f.name for f in fields(Order)))
+_algo_values: Final[Callable[[Algo], tuple[Any, ...]]] = attrgetter(*(f.name for f in fields(Algo)))
 
 
 def order_row(order: Order | Algo) -> dict[str, Any]:

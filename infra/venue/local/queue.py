@@ -55,8 +55,17 @@ class Resting(list[W]):
         self._reach = None
 
     def remove(self, order: W) -> None:
-        super().remove(order)
+        del self[self.index(order)]
         self._reach = None
+
+    def index(self, order: W, *_: SupportsIndex) -> int:
+        for place, other in enumerate(self):
+            if other is order:
+                return place
+        raise ValueError(f"order {order.id} does not rest")
+
+    def __contains__(self, order: object) -> bool:
+        return any(other is order for other in self)
 
     def reach(self) -> tuple[int, int]:
         """The highest price at which somebody buys, and the lowest at which somebody sells."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from infra.venue.local.venue import Venue
 
 KINDS: Final = ("ws-abort", "ws-1001", "ws-half-open", "listen-key-expired")
-CATEGORIES: Final = ("user", "market", "public", "private", "*")
+CATEGORIES: Final = ("user", "market", "public", "private", "requests", "*")
 GOING_AWAY: Final = 1001
 SAID_S: Final = 0.2
 

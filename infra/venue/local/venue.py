@@ -27,6 +27,8 @@ from infra.venue.local.keeping import Keeper, Kept
 from infra.venue.local.keys import ListenKey
 from infra.venue.local.klines import MINUTE_MS, Candles, minutes_of
 from infra.venue.local.market.base import Candle5m, Mark, MarketEvent, MarketSource, Quote, Symbol, Trade, next_funding
+from infra.venue.local.spot import wire as spot_wire
+from infra.venue.local.spot.orders import SpotCommand, SpotHappening
 from infra.venue.local.tape import Tape
 
 
@@ -130,7 +132,7 @@ class Venue:
         """A view of account and books that does not move any more; only to be read."""
         twin = copy.copy(self)
         twin.engine = copy.copy(self.engine)
-        twin.engine.floor = copy.deepcopy(self.engine.floor)
+        twin.engine.floor, twin.engine.spot = copy.deepcopy((self.engine.floor, self.engine.spot))
         return twin
 
     # --- time passes --------------------------------------------------------------------------------------------------------
@@ -210,7 +212,7 @@ class Venue:
 
     # --- clients ----------------------------------------------------------------------------------------------------------------
 
-    def execute(self, command: Command) -> list[Happening]:
+    def execute(self, command: Command | SpotCommand) -> list[Happening]:
         """Apply a command now; its user events are logged and queued before this returns. Raises Refusal."""
         happened = self.engine.apply(command, self.market_t)
         self._tell(happened)
@@ -228,8 +230,9 @@ class Venue:
         self.feeds.on_happened(happened)
         self.journal.tell(self.engine, happened, time.time())
         for what in happened:
-            event = wire_user.user_event(self.engine.floor, what)
-            if event is not None:
+            if isinstance(what, SpotHappening):
+                self.hub.send_spot(json.dumps(spot_wire.event(self.engine.spot, what), separators=(",", ":")))
+            elif (event := wire_user.user_event(self.engine.floor, what)) is not None:
                 self.hub.send_user(json.dumps(event, separators=(",", ":")))
 
     # --- listeners --------------------------------------------------------------------------------------------------------------
@@ -267,5 +270,7 @@ class Venue:
             "open_orders": len(floor.open_orders()),
             "live_algos": len(floor.live_algos()),
             "fills": sum(len(fills) for fills in floor.fills.values()),
+            "spot_balances": {asset: f"{total:f}" for asset, total in self.engine.spot.balances.total.items() if total},
+            "spot_open_orders": len(self.engine.spot.open_orders()),
             **self.hub.counts(),
         }
