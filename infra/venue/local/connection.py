@@ -6,7 +6,6 @@ Real time; pings and pongs count as messages, as on the real exchange.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -27,9 +26,8 @@ class Pace:
     def __init__(self, most: int = MOST_A_SECOND) -> None:
         self._last: deque[float] = deque(maxlen=most)
 
-    def is_too_fast(self) -> bool:
+    def is_too_fast(self, now_s: float) -> bool:
         """Count one more message; whether it is one too many within a second."""
-        now_s = time.monotonic()
         full = len(self._last) == self._last.maxlen and now_s - self._last[0] < 1.0
         self._last.append(now_s)
         return full

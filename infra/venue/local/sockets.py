@@ -5,6 +5,7 @@ its listen key.
 from __future__ import annotations
 
 import json
+import time
 from typing import Any, Final
 
 from aiohttp import WSMsgType, web
@@ -56,7 +57,7 @@ class Sockets:
         async for message in listener.ws:
             if listener.muted:
                 continue
-            if pace.is_too_fast():
+            if pace.is_too_fast(time.monotonic()):
                 await put_out(listener.ws)
                 return
             if message.type is WSMsgType.PING:
