@@ -20,7 +20,7 @@ from infra.venue.local.commands import PlaceAlgo
 from infra.venue.local.floor import Floor
 from infra.venue.local.happenings import AlgoChanged
 from infra.venue.local.matching import Matching
-from infra.venue.local.orders import HIGHEST, LOWEST, Algo, Order, TimeInForce, closes, sign
+from infra.venue.local.orders import HIGHEST, LOWEST, Algo, Order, TimeInForce, WorkingType, closes, sign
 from infra.venue.local.refusals import Refusal, missing, not_required, refuse
 
 MAX_ALGOS: Final = 200  # open conditional orders of an account
@@ -149,6 +149,28 @@ class Conditional:
 
     def on_trade(self, symbol: str, price: Decimal) -> None:
         self._sweep(symbol, "CONTRACT_PRICE", price)
+
+    # --- what a restart must know ----------------------------------------------------------------------------------------------
+
+    def followed(self) -> dict[int, tuple[Decimal, bool]]:
+        """How far each trailing stop has followed the price, and whether it does yet."""
+        return {algo.id: (algo.extreme, algo.is_active) for algo in self.floor.live_algos() if algo.callback}
+
+    def follow_again(self, followed: dict[int, tuple[Decimal, bool]], t: int) -> None:
+        """As they had followed at `t`; of those that have told of themselves since, the log knows more."""
+        for algo in self.floor.live_algos():
+            if algo.id in followed and algo.updated_t <= t:
+                algo.extreme, algo.is_active = followed[algo.id]
+                if algo.is_active:
+                    algo.follow(algo.extreme)
+
+    def observe(self, symbol: str, working_type: WorkingType, price: Decimal, t: int) -> None:
+        """Follow a price at which nothing fired: what was due then has been done."""
+        for algo in self.floor.armed[symbol]:
+            if algo.callback and algo.working_type == working_type and t > algo.updated_t:
+                algo.follow(price)
+
+    # --- triggers ----------------------------------------------------------------------------------------------------------------
 
     def _sweep(self, symbol: str, working_type: str, price: Decimal) -> None:
         armed = self.floor.armed[symbol]

@@ -84,10 +84,13 @@ class Engine:
         if isinstance(event, Quote):
             self.floor.books[event.symbol].quote(event)
         elif isinstance(event, Trade):
-            self.floor.books[event.symbol].last = event.price
+            book = self.floor.books[event.symbol]
+            book.last = event.price
+            self.conditional.observe(event.symbol, "CONTRACT_PRICE", event.price * book.symbol.tick, event.t)
         else:
             self.floor.marks[event.symbol] = event.mark
             self.funding.observe(event)
+            self.conditional.observe(event.symbol, "MARK_PRICE", event.mark, event.t)
 
     def _command(self, ask: Command) -> None:
         match ask:

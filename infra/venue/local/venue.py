@@ -23,12 +23,13 @@ from infra.venue.local.feeds import Feeds
 from infra.venue.local.happenings import Happening, OrderChanged
 from infra.venue.local.hub import Hub
 from infra.venue.local.journal import Journal
-from infra.venue.local.keeping import Keeper, Kept
+from infra.venue.local.keeping import Keeper, Kept, Stand
 from infra.venue.local.keys import ListenKey
 from infra.venue.local.klines import MINUTE_MS, Candles, minutes_of
 from infra.venue.local.market.base import Candle5m, Mark, MarketEvent, MarketSource, Quote, Symbol, Trade, next_funding
+from infra.venue.local.orders import Order
 from infra.venue.local.spot import wire as spot_wire
-from infra.venue.local.spot.orders import SpotCommand, SpotHappening
+from infra.venue.local.spot.orders import SpotCommand, SpotHappening, SpotOrder
 from infra.venue.local.tape import Tape
 
 
@@ -110,15 +111,31 @@ class Venue:
         if self.keeper is not None:
             next_ids = {name: tape.next_id for name, tape in self.tapes.items()}
             current = {name: candles.current for name, candles in self.candles.items()}
-            self.keeper.save(self.market_t, next_ids, current, self.shift)
+            followed = self.engine.conditional.followed()
+            queues = {order.id: order.queue_ahead for order in self._resting()}
+            self.keeper.save(Stand(self.market_t, next_ids, current, self.shift, followed, queues))
             self.keeper.tell_time(self.market_t)
 
+    def _resting(self) -> list[Order | SpotOrder]:
+        return [*self.engine.floor.open_orders(), *(o for orders in self.engine.spot.resting.values() for o in orders)]
+
     def catch_up(self, t: int) -> None:
-        """Let the market pass up to `t` without anybody's orders: the log shows that what it did to them is known."""
+        """Let the market pass up to `t` without anybody's orders: the log shows that what it did to them is known.
+
+        What the log does not tell follows here: how far trailing stops went with the market, and who stood before whom. Of
+        orders that rest since less than a second before the end all that is shown at their price counts as before them.
+        """
+        kept = self.keeper.kept if self.keeper is not None else None
+        if kept is not None:
+            self.engine.conditional.follow_again(kept.followed, kept.market_t)
         self._quiet = True
         while self.step(t):
             pass
         self._quiet = False
+        for order in self._resting():
+            book = self.engine.floor.books[order.symbol] if isinstance(order, Order) else self.engine.spot.book(order.symbol)
+            before = kept.queues.get(order.id) if kept is not None else None
+            order.queue_ahead = book.queue_at(order.side, order.price) if before is None else before
 
     def _first_mark(self, name: str, last: int, t: int) -> Mark:
         price = last * self.symbols[name].tick
