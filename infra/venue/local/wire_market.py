@@ -229,6 +229,7 @@ def symbol_info(symbol: Symbol) -> Json:
         "liquidationFee": "0.012500",
         "marketTakeBound": "0.05",
         "maxMoveOrderLimit": 10_000,
+        "permissionSets": ["GRID", "COPY"],
         "filters": filters,
         "orderTypes": ["LIMIT", "MARKET", "STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET"],
         "timeInForce": ["GTC", "IOC", "FOK", "GTX", "GTE_GTC"],
