@@ -17,7 +17,7 @@ from infra.venue.local.floor import Floor
 from infra.venue.local.funding import Funding
 from infra.venue.local.happenings import AccountChanged, Booked, ConfigChanged, Happening, ModeChanged, StatusChanged
 from infra.venue.local.liquidation import Liquidation
-from infra.venue.local.market.base import Mark, MarketEvent, Quote, Symbol, Trade
+from infra.venue.local.market.base import Depth, Mark, MarketEvent, Quote, Symbol, Trade
 from infra.venue.local.matching import Matching
 from infra.venue.local.orders import Algo, Order
 from infra.venue.local.refusals import missing, refuse
@@ -70,6 +70,8 @@ class Engine:
             if floor.armed[what.symbol]:
                 self.conditional.on_mark(what.symbol, what.mark)  # a stop lies before the end: the price passes it first
             self.liquidation.on_mark(what.symbol, what.mark)
+        elif isinstance(what, Depth):
+            floor.books[what.symbol].depth(what)
         elif isinstance(what, SpotCommand):
             self.spot.command(what)
         else:
@@ -87,6 +89,8 @@ class Engine:
             book = self.floor.books[event.symbol]
             book.last = event.price
             self.conditional.observe(event.symbol, "CONTRACT_PRICE", event.price * book.symbol.tick, event.t)
+        elif isinstance(event, Depth):
+            self.floor.books[event.symbol].depth(event)
         else:
             self.floor.marks[event.symbol] = event.mark
             self.funding.observe(event)

@@ -26,7 +26,7 @@ from infra.venue.local.journal import Journal
 from infra.venue.local.keeping import Keeper, Kept, Stand
 from infra.venue.local.keys import ListenKey
 from infra.venue.local.klines import MINUTE_MS, Candles, minutes_of
-from infra.venue.local.market.base import Candle5m, Mark, MarketEvent, MarketSource, Quote, Symbol, Trade, next_funding
+from infra.venue.local.market.base import Candle5m, Depth, Mark, MarketEvent, MarketSource, Quote, Symbol, Trade, next_funding
 from infra.venue.local.orders import Order
 from infra.venue.local.spot import wire as spot_wire
 from infra.venue.local.spot.orders import SpotCommand, SpotHappening, SpotOrder
@@ -184,6 +184,9 @@ class Venue:
         if isinstance(event, Quote):
             bid = max(1, event.bid + ticks)
             return replace(event, bid=bid, ask=bid + event.ask - event.bid)
+        if isinstance(event, Depth):
+            sides = ({max(1, price + ticks): qty for price, qty in side.items()} for side in (event.bids, event.asks))
+            return Depth(event.symbol, event.t, *sides, event.is_whole)
         moved = ticks * self.symbols[event.symbol].tick
         return replace(event, mark=max(event.mark + moved, self.symbols[event.symbol].tick), index=event.index + moved)
 
@@ -218,6 +221,8 @@ class Venue:
         elif isinstance(event, Quote):
             self.updates += 1
             self.feeds.stale[name] = None
+        elif isinstance(event, Depth):
+            self.updates += 1
         else:
             self.marks[name] = event
         if self._quiet:
