@@ -185,8 +185,8 @@ class Venue:
             bid = max(1, event.bid + ticks)
             return replace(event, bid=bid, ask=bid + event.ask - event.bid)
         if isinstance(event, Depth):
-            sides = ({max(1, price + ticks): qty for price, qty in side.items()} for side in (event.bids, event.asks))
-            return Depth(event.symbol, event.t, *sides, event.is_whole)
+            bids, asks = ({max(1, price + ticks): qty for price, qty in side.items()} for side in (event.bids, event.asks))
+            return Depth(event.symbol, event.t, bids, asks, event.is_whole)
         moved = ticks * self.symbols[event.symbol].tick
         return replace(event, mark=max(event.mark + moved, self.symbols[event.symbol].tick), index=event.index + moved)
 
