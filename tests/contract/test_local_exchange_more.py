@@ -106,6 +106,8 @@ async def test_a_hedged_account_over_the_wire(tmp_path: Path) -> None:
         await here.go_to(2)
         await client.futures_change_position_mode(dualSidePosition="true")
         assert (await client.futures_get_position_mode())["dualSidePosition"] is True
+        assert (await client.futures_change_multi_assets_mode(multiAssetsMargin=False))["code"] == 200
+        assert await refused(client.futures_change_multi_assets_mode(multiAssetsMargin=True)) == -4084
         market = {"symbol": "BTCUSDT", "type": "MARKET", "quantity": "0.010"}
         assert await refused(client.futures_create_order(**market, side="BUY")) == -4061
         await client.futures_create_order(**market, side="BUY", positionSide="LONG")

@@ -179,6 +179,18 @@ def test_a_resting_sell_fills_when_the_quote_crosses_it() -> None:
     assert market.held == D("-0.010")
 
 
+def test_a_market_order_takes_nothing_far_from_the_mark() -> None:
+    market = Market(balance=D(100_000_000))
+    market.tell(Mark("BTCUSDT", market.t, D("101100"), D("101100"), D(0), market.t + 1))
+    assert refusal(market.sell, "0.010") == -4131  # the best bid is more than 5 % below the mark
+    assert story(market.buy("0.010")) == ["NEW", "TRADE", "ACCOUNT"]
+    market.tell(Mark("BTCUSDT", market.t, D("101040"), D("101040"), D(0), market.t + 1))
+    happened = market.sell("100")  # down to 95,988, and no further
+    fills = [h.fill for h in happened if isinstance(h, OrderChanged) and h.fill]
+    assert min(fill.price for fill in fills) >= 959_880
+    assert story(happened)[-1] == "EXPIRED"
+
+
 def test_limit_orders_by_time_in_force() -> None:
     market = Market(balance=D(1_000_000))
     market.price(START, depth=5)

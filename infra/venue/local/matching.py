@@ -1,8 +1,8 @@
 """Ordinary orders: acceptance, taking, resting, and what the market does to those that rest.
 
 A taker walks the ladder behind the quote (books.py), where what it consumed is missing for a while; what finds no
-depth expires (MARKET, IOC) or rests (LIMIT). Resting orders are served by queue.py. Candles and tape stay exactly as the
-source told them.
+depth expires (MARKET, IOC) or rests (LIMIT). A market order takes nothing beyond 5 % of the mark. Resting orders are
+served by queue.py. Candles and tape stay exactly as the source told them.
 """
 
 from __future__ import annotations
@@ -67,6 +67,8 @@ class Matching:
             self.check_margin(ask.symbol, ask.side, ask.position_side, price, qty)
         if len(floor.resting[ask.symbol]) >= MAX_OPEN_ORDERS:
             raise refuse(-2025)
+        if market and not book.crosses(ask.side, filters.take_bound(symbol, ask.side, mark)):
+            raise refuse(-4131)
         if ask.tif == "GTX" and book.crosses(ask.side, price):
             raise refuse(-5022)
         if ask.tif == "FOK" and book.reachable(ask.side, price or None) < qty:
@@ -153,8 +155,8 @@ class Matching:
     def _take_then_rest(self, order: Order) -> None:
         floor = self.floor
         book = floor.books[order.symbol]
-        limit = order.price or None
-        if limit is None or book.crosses(order.side, limit):
+        limit = order.price or filters.take_bound(book.symbol, order.side, floor.marks[order.symbol])
+        if book.crosses(order.side, limit):
             for price, qty in book.take(order.side, order.left, limit, floor.now):
                 if order.status == "EXPIRED":
                     break

@@ -120,6 +120,7 @@ ROUTES: Final[dict[tuple[str, str], Route]] = {
     ("GET", "/fapi/v1/positionSide/dual"): _signed(account.position_mode, 30),
     ("POST", "/fapi/v1/positionSide/dual"): _signed(account.set_position_mode),
     ("GET", "/fapi/v1/multiAssetsMargin"): _signed(account.multi_assets_mode, 30),
+    ("POST", "/fapi/v1/multiAssetsMargin"): _signed(account.set_multi_assets_mode),
     ("GET", "/fapi/v1/income"): _signed(money.income, 30),
     ("GET", "/fapi/v1/forceOrders"): _signed(money.force_orders, by_symbol(20, 50)),
     ("GET", "/fapi/v1/adlQuantile"): _signed(money.adl_quantile, 5),
