@@ -32,6 +32,7 @@ from infra.venue.local.rest_market import (
     server_time,
     ticker_price,
 )
+from infra.venue.local.routes import ROUTES
 from infra.venue.local.scripted import START_T, ScriptedMarket, walk
 from infra.venue.local.venue import Venue
 
@@ -277,3 +278,66 @@ def test_our_market_answers_have_the_recorded_keys_and_types(recorded: Path) -> 
         recorded_one = example[0] if isinstance(example, list) and isinstance(ours, dict) else example
         problems += lacking(recorded_one, ours, route)
     assert [p for p in problems if ".filters[]" not in p] == []
+
+
+LIMIT = {"symbol": "BTCUSDT", "side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "0.010", "price": "95000.0"}
+BATCH = json.dumps([{**LIMIT, "newClientOrderId": "b-1"}, {**LIMIT, "newClientOrderId": "b-2"}])
+CHANGE = {"symbol": "BTCUSDT", "side": "BUY", "quantity": "0.020", "price": "95100.0"}
+ONE = {"symbol": "BTCUSDT"}
+LATER: list[tuple[str, str, str, dict[str, str]]] = [  # name in the schema, method, path, parameters; in the order of asking
+    ("change_multi_assets_mode", "POST", "/fapi/v1/multiAssetsMargin", {"multiAssetsMargin": "false"}),
+    ("get_current_multi_assets_mode", "GET", "/fapi/v1/multiAssetsMargin", {}),
+    ("change_margin_type", "POST", "/fapi/v1/marginType", {**ONE, "marginType": "ISOLATED"}),
+    ("order", "POST", "/fapi/v1/order/test", LIMIT),
+    ("new_order", "POST", "/fapi/v1/order", {**LIMIT, "newClientOrderId": "a"}),
+    ("query_current_open_order", "GET", "/fapi/v1/openOrder", {**ONE, "origClientOrderId": "a"}),
+    ("modify_order", "PUT", "/fapi/v1/order", {**CHANGE, "origClientOrderId": "a"}),
+    ("get_order_modify_history", "GET", "/fapi/v1/orderAmendment", ONE),
+    ("place_multiple_orders", "POST", "/fapi/v1/batchOrders", {"batchOrders": BATCH}),
+    (
+        "modify_multiple_orders",
+        "PUT",
+        "/fapi/v1/batchOrders",
+        {"batchOrders": json.dumps([{**CHANGE, "origClientOrderId": "b-1"}])},
+    ),
+    ("cancel_multiple_orders", "DELETE", "/fapi/v1/batchOrders", {**ONE, "origClientOrderIdList": json.dumps(["b-1"])}),
+    ("auto_cancel_all_open_orders", "POST", "/fapi/v1/countdownCancelAll", {**ONE, "countdownTime": "0"}),
+    ("new_order", "POST", "/fapi/v1/order", {**ONE, "side": "BUY", "type": "MARKET", "quantity": "0.010"}),
+    ("modify_isolated_position_margin", "POST", "/fapi/v1/positionMargin", {**ONE, "amount": "5", "type": "1"}),
+    ("get_position_margin_change_history", "GET", "/fapi/v1/positionMargin/history", ONE),
+    ("position_adl_quantile_estimation", "GET", "/fapi/v1/adlQuantile", ONE),
+    ("query_user_rate_limit", "GET", "/fapi/v1/rateLimit/order", {}),
+    ("get_income_history", "GET", "/fapi/v1/income", {}),
+    ("kline_candlestick_data", "GET", "/fapi/v1/klines", {**ONE, "interval": "1m"}),
+    (
+        "continuous_contract_kline_candlestick_data",
+        "GET",
+        "/fapi/v1/continuousKlines",
+        {"pair": "BTCUSDT", "contractType": "PERPETUAL", "interval": "1m"},
+    ),
+    ("ticker24hr_price_change_statistics", "GET", "/fapi/v1/ticker/24hr", ONE),
+    ("symbol_price_ticker", "GET", "/fapi/v1/ticker/price", ONE),
+    ("open_interest", "GET", "/fapi/v1/openInterest", ONE),
+    ("get_funding_rate_history", "GET", "/fapi/v1/fundingRate", ONE),
+    ("start_user_data_stream", "POST", "/fapi/v1/listenKey", {}),
+    ("keepalive_user_data_stream", "PUT", "/fapi/v1/listenKey", {}),
+]
+
+
+def test_the_rest_of_our_answers_have_the_newest_keys_and_types(recorded: Path) -> None:
+    """What tests of the real client do not hold against the schema already."""
+    known: dict[str, Json] = {}
+    for file in sorted((recorded / "binance-connector-python").glob("rest_api_*.json")):
+        known |= json.loads(file.read_text())
+    venue = Venue(ScriptedMarket(walk("BTCUSDT", [960_000 + i % 7 for i in range(90)])), Journal(), Hub())
+    venue.step(START_T + 80_000)
+    problems = []
+    for name, method, path, params in LATER:
+        assert (known[name]["method"], known[name]["path"]) == (method, path)
+        ours = ROUTES[method, path].answer(venue, Params(params))
+        example = known[name]["response"]
+        if isinstance(example, list) != isinstance(ours, list):
+            example, ours = (value[0] if isinstance(value, list) else value for value in (example, ours))
+        problems += lacking(example, ours, name)
+    # trailing stops are no ordinary orders here, and only a refused row of a batch has a code
+    assert [p for p in problems if p.split(".")[-1].split()[0] not in ("activatePrice", "priceRate", "code", "msg")] == []
