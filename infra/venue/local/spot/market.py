@@ -14,23 +14,18 @@ from decimal import Decimal
 from typing import Final, Literal
 
 from infra.venue.local.account import money
-from infra.venue.local.filters import check_client_id
-from infra.venue.local.market.base import Symbol, Trade
-from infra.venue.local.orders import Side
+from infra.venue.local.market.base import Trade
 from infra.venue.local.queue import crossed, traded
-from infra.venue.local.spot import filters, refusals
+from infra.venue.local.spot import checks, filters, refusals
 from infra.venue.local.spot.floor import SpotFloor
 from infra.venue.local.spot.orders import (
     ALONE,
     CONDITIONAL,
     PRICED,
-    PROFITS,
-    STOPS,
     BalancesChanged,
     CancelAllSpot,
     CancelSpot,
     CancelSpotList,
-    Leg,
     ListChanged,
     OrderList,
     PlaceOco,
@@ -84,7 +79,7 @@ class Spot(SpotFloor):
         self._close_list(order)
 
     def _place(self, ask: PlaceSpot) -> None:
-        symbol, leg = self._open(ask.symbol), ask.leg
+        symbol, leg = checks.opened(self, ask.symbol), ask.leg
         market = leg.type == "MARKET"
         book = self.book(ask.symbol)
         if market and ask.qty is None:
@@ -93,9 +88,9 @@ class Spot(SpotFloor):
         else:
             assert ask.qty is not None
             qty = filters.steps(symbol, ask.qty, market=market)
-        order = self._made(ask.symbol, ask.side, leg, qty, ask.quote_qty or Decimal(0))
+        order = checks.made(self, ask.symbol, ask.side, leg, qty, ask.quote_qty or Decimal(0))
         filters.check_notional(symbol, order.price or order.stop or book.last, qty)
-        self._check_room(order, 1)
+        checks.room(self, order, 1)
         if order.type in CONDITIONAL and order.fires_at(book.last):
             raise refusals.rejected(refusals.TRIGGERS)
         if order.type == "LIMIT_MAKER" and book.crosses(order.side, order.price):
@@ -108,31 +103,7 @@ class Spot(SpotFloor):
 
     def _place_list(self, ask: PlaceOco) -> None:
         """Two orders of one quantity; the stop is the first of them."""
-        symbol = self._open(ask.symbol)
-        selling = ask.side == "SELL"
-        stop, profit = (ask.below, ask.above) if selling else (ask.above, ask.below)
-        if stop.type not in STOPS or profit.type not in ("LIMIT_MAKER", *PROFITS):
-            raise self._misplaced(selling=selling, stop=stop, profit=profit)
-        if ask.client_id:
-            check_client_id(ask.client_id, "listClientOrderId")
-            namesake = self.lists_named.get(ask.client_id)
-            if namesake is not None and not namesake.is_done:
-                raise refusals.rejected(refusals.DUPLICATE)
-        qty, book = filters.steps(symbol, ask.qty, market=False), self.book(ask.symbol)
-        if stop.client_id and stop.client_id == profit.client_id:
-            raise refusals.rejected(refusals.DUPLICATE)
-        first, second = (self._made(ask.symbol, ask.side, leg, qty, Decimal(0)) for leg in (stop, profit))
-        goal = second.price if second.type == "LIMIT_MAKER" else second.stop
-        right = goal > book.last > first.stop if selling else goal < book.last < first.stop
-        if not right or first.fires_at(book.last) or (second.stop and second.fires_at(book.last)):
-            raise refusals.rejected(refusals.UNRELATED)
-        for order in (first, second):
-            filters.check_notional(symbol, order.price or order.stop, qty)
-            self._check_room(order, 2)
-        if second.type == "LIMIT_MAKER" and book.crosses(second.side, second.price):
-            raise refusals.rejected(refusals.TAKES)
-        if sum(not one.is_done and one.symbol == ask.symbol for one in self.lists.values()) >= filters.MAX_LISTS:
-            raise refusals.filtered("MAX_NUM_ORDER_LISTS")
+        first, second = checks.pair(self, ask)
         need = max(self.need(first), self.need(second))
         self.balances.need(self.pays_with(first), need)
         self.list_id += 1
@@ -144,43 +115,6 @@ class Spot(SpotFloor):
         self._lock(first, need)
         for order in (first, second):
             self._start(order)
-
-    def _misplaced(self, *, selling: bool, stop: Leg, profit: Leg) -> Exception:
-        if stop.type == "LIMIT_MAKER":
-            return refusals.oco(-1166 if selling else -1165)
-        if profit.type in STOPS:
-            return refusals.oco(-1197 if selling else -1196)
-        if stop.type in PROFITS:
-            return refusals.oco(-1199 if selling else -1198)
-        return refusals.oco(-1158)
-
-    def _open(self, name: str) -> Symbol:
-        symbol = self.symbol(name)
-        if self.floor.status[name] != "TRADING":
-            raise refusals.rejected(refusals.CLOSED)
-        return symbol
-
-    def _made(self, name: str, side: Side, leg: Leg, qty: int, quote_qty: Decimal) -> SpotOrder:
-        """An order with its form checked; it has no id yet."""
-        symbol, book = self.symbols[name], self.books[name]
-        price = filters.ticks(symbol, leg.price, "price") if leg.price is not None else 0
-        stop = filters.ticks(symbol, leg.stop, "stopPrice") if leg.stop is not None else 0
-        if price:
-            filters.check_band(side, price, book.last)
-        if leg.client_id:
-            check_client_id(leg.client_id, "newClientOrderId")
-            namesake = self.named.get(leg.client_id)
-            if namesake is not None and namesake.is_open:
-                raise refusals.rejected(refusals.DUPLICATE)
-        now = self.floor.now
-        return SpotOrder(0, leg.client_id, name, side, leg.type, leg.tif, price, qty, now, now, stop=stop, quote_qty=quote_qty)
-
-    def _check_room(self, order: SpotOrder, more: int) -> None:
-        there = self.open_orders(order.symbol)
-        if len(there) + more > filters.MAX_ORDERS:
-            raise refusals.filtered("MAX_NUM_ORDERS")
-        if order.type in CONDITIONAL and sum(o.type in CONDITIONAL for o in there) >= filters.MAX_ALGOS:
-            raise refusals.filtered("MAX_NUM_ALGO_ORDERS")
 
     # --- money ------------------------------------------------------------------------------------------------------------------
 
