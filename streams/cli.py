@@ -256,6 +256,15 @@ def bench_latency(as_json: Json = False, n: Annotated[int, typer.Option(help="Pa
     show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
 
 
+@bench_app.command("orders")
+def bench_orders(as_json: Json = False) -> None:
+    """The order path over the bare client, and events a second of the local exchange's engine."""
+    from streams.bench.orders import run
+
+    found = run()
+    show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
+
+
 @bench_app.command("state")
 def bench_state(
     disturbances: Annotated[int, typer.Option(help="kill -9, freezes, joins and leaves.")] = 30,

@@ -19,6 +19,7 @@ import pytest
 from binance import AsyncClient
 from binance.exceptions import BinanceAPIException
 
+from infra.venue.depth import DepthBook
 from infra.venue.local.market.base import FUNDING_MS, Mark
 from infra.venue.local.scripted import START_T, at_price, walk
 from infra.venue.local.staged import KEY, SECRET, Staged, staged
@@ -105,6 +106,8 @@ async def test_a_hedged_account_over_the_wire(tmp_path: Path) -> None:
         await here.go_to(2)
         await client.futures_change_position_mode(dualSidePosition="true")
         assert (await client.futures_get_position_mode())["dualSidePosition"] is True
+        assert (await client.futures_change_multi_assets_mode(multiAssetsMargin=False))["code"] == 200
+        assert await refused(client.futures_change_multi_assets_mode(multiAssetsMargin=True)) == -4084
         market = {"symbol": "BTCUSDT", "type": "MARKET", "quantity": "0.010"}
         assert await refused(client.futures_create_order(**market, side="BUY")) == -4061
         await client.futures_create_order(**market, side="BUY", positionSide="LONG")
@@ -137,16 +140,11 @@ async def test_a_book_built_from_depth_has_no_gap_and_never_crosses(tmp_path: Pa
     for before, event in pairwise(events):
         assert event["pu"] == before["u"]
         assert event["U"] == before["u"] + 1
-    usable = [e for e in events if e["u"] >= snapshot["lastUpdateId"]]
-    assert usable[0]["U"] <= snapshot["lastUpdateId"] <= usable[0]["u"]
-    bids, asks = dict(snapshot["bids"]), dict(snapshot["asks"])
-    for event in usable:
-        for side, changed in ((bids, event["b"]), (asks, event["a"])):
-            side.update(changed)
-            for price in [price for price, qty in side.items() if not float(qty)]:
-                del side[price]
-        assert max(map(float, bids)) < min(map(float, asks))
-    assert (bids, asks) == (dict(last["bids"]), dict(last["asks"]))
+    book, end = DepthBook(snapshot), DepthBook(last)
+    for event in events:
+        book.apply(event)
+        assert not book.is_crossed
+    assert (book.bids, book.asks) == (end.bids, end.asks)
     tops = [m["data"] for m in heard if m["stream"] == "btcusdt@depth5"]
     assert tops
     assert all(len(t["b"]) == len(t["a"]) == 5 for t in tops)

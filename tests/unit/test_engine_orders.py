@@ -94,18 +94,36 @@ def test_a_large_market_order_walks_the_ladder_and_expires_what_finds_no_depth()
     assert sum(f.qty for f in fills) == last.order.filled < 100_000
 
 
-def test_depth_that_we_took_is_gone_until_the_next_quote() -> None:
+def test_depth_that_we_took_is_missing_for_everybody_and_comes_back_by_halves() -> None:
     market = Market()
-    market.price(START, depth=3)
-    first = market.buy("0.003")[1].fill  # type: ignore[union-attr]
-    second = market.buy("0.003")[1].fill  # type: ignore[union-attr]
-    market.price(START, depth=3)
-    third = market.buy("0.003")[1].fill  # type: ignore[union-attr]
-    assert first is not None
-    assert second is not None
-    assert third is not None
-    assert first.price < second.price
-    assert third.price == first.price
+    book = market.engine.floor.books["BTCUSDT"]
+    market.price(START, depth=800)
+    market.buy("0.800")
+    taken_t = market.t
+    assert book.best()[2] > START + 1  # the best level is gone: the quote shows the next one
+    assert not book.crosses("BUY", START + 1)
+    shown = []
+    for after_ms in (0, 500, 1_000, 2_000, 10_000, 20_000):
+        market.engine.apply(Quote("BTCUSDT", taken_t + after_ms, START, 800, START + 1, 800), taken_t + after_ms)
+        shown.append(next(steps for price, steps in book.levels("BUY") if price == START + 1))
+    assert shown == [0, 200, 400, 600, 800, 800]
+    market.t = taken_t + 20_000
+    fill = market.buy("0.003")[1].fill  # type: ignore[union-attr]
+    assert fill is not None
+    assert fill.price == START + 1
+
+
+def test_those_before_us_leave_the_queue_when_less_is_shown_than_they_were() -> None:
+    market = Market()
+    market.price(START, depth=500)
+    market.limit("BUY", "0.010", "96000.0")
+    (order,) = market.engine.floor.open_orders()
+    assert order.queue_ahead == 500
+    market.tell(Quote("BTCUSDT", market.t, START, 40, START + 1, 500))
+    assert order.queue_ahead == 40
+    market.tell(Quote("BTCUSDT", market.t, START, 900, START + 1, 500))  # those who come now stand behind us
+    assert story(market.tell(Trade("BTCUSDT", market.t, START, 45, True))) == ["TRADE", "ACCOUNT"]
+    assert order.filled == 5
 
 
 def test_a_round_trip_realises_the_difference_and_nothing_else() -> None:
@@ -161,12 +179,25 @@ def test_a_resting_sell_fills_when_the_quote_crosses_it() -> None:
     assert market.held == D("-0.010")
 
 
+def test_a_market_order_takes_nothing_far_from_the_mark() -> None:
+    market = Market(balance=D(100_000_000))
+    market.tell(Mark("BTCUSDT", market.t, D("101100"), D("101100"), D(0), market.t + 1))
+    assert refusal(market.sell, "0.010") == -4131  # the best bid is more than 5 % below the mark
+    assert story(market.buy("0.010")) == ["NEW", "TRADE", "ACCOUNT"]
+    market.tell(Mark("BTCUSDT", market.t, D("101040"), D("101040"), D(0), market.t + 1))
+    happened = market.sell("100")  # down to 95,988, and no further
+    fills = [h.fill for h in happened if isinstance(h, OrderChanged) and h.fill]
+    assert min(fill.price for fill in fills) >= 959_880
+    assert story(happened)[-1] == "EXPIRED"
+
+
 def test_limit_orders_by_time_in_force() -> None:
     market = Market(balance=D(1_000_000))
     market.price(START, depth=5)
     assert refusal(market.limit, "BUY", "0.010", "96000.1", tif="GTX") == -5022
     assert refusal(market.limit, "BUY", "0.010", "96000.1", tif="FOK") == -5021
     assert story(market.limit("BUY", "0.010", "96000.1", tif="IOC")) == ["NEW", "TRADE", "ACCOUNT", "EXPIRED"]
+    market.t += 20_000
     market.price(START, depth=5)
     happened = market.limit("BUY", "0.010", "96000.1")
     assert story(happened) == ["NEW", "TRADE", "ACCOUNT"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal as D
 from pathlib import Path
 
@@ -20,9 +21,12 @@ IDENTITY = {"market": "scripted", "seed": 1}
 PRICES = [960_000 + (i * 37) % 90 - 45 for i in range(400)]
 
 
-def open_venue(directory: Path) -> tuple[Venue, Keeper]:
+RISING = [960_000 + i for i in range(250)] + [960_240 - i for i in range(150)]
+
+
+def open_venue(directory: Path, prices: list[int] = PRICES) -> tuple[Venue, Keeper]:
     keeper = Keeper(directory, IDENTITY)
-    venue = Venue(ScriptedMarket(walk("BTCUSDT", PRICES)), Journal(keeper.journal_path), Hub(), START_BALANCE, keeper)
+    venue = Venue(ScriptedMarket(walk("BTCUSDT", prices)), Journal(keeper.journal_path), Hub(), START_BALANCE, keeper)
     if keeper.kept is not None:
         restore(venue.engine, venue.journal.records)
         venue.catch_up(max(keeper.told_t, venue.engine.floor.now))
@@ -119,3 +123,35 @@ def test_another_market_and_another_exchange_are_refused(tmp_path: Path) -> None
     fresh = Keeper(tmp_path, {**IDENTITY, "seed": 2}, fresh=True)
     assert fresh.kept is None
     fresh.close()
+
+
+def test_a_killed_exchange_knows_how_far_a_trailing_stop_went_and_who_stood_before_an_order(tmp_path: Path) -> None:
+    def trail(venue: Venue, client_id: str, **more: D) -> None:
+        ask = PlaceAlgo(
+            "BTCUSDT", "SELL", "TRAILING_STOP_MARKET", D(0), "MARK_PRICE", D("0.010"), reduce_only=True, client_id=client_id
+        )
+        venue.execute(replace(ask, callback=D(1), **more))
+
+    venue, keeper = open_venue(tmp_path, RISING)
+    venue.step(START_T + 100_000)
+    venue.execute(PlaceOrder("BTCUSDT", "BUY", "MARKET", D("0.020"), client_id="e-1"))
+    trail(venue, "old")
+    trail(venue, "later", activate=D("96020.0"))
+    below = venue.engine.floor.books["BTCUSDT"].bid * D("0.1")
+    venue.execute(PlaceOrder("BTCUSDT", "BUY", "LIMIT", D("0.010"), below, client_id="b-1"))
+    venue.step(START_T + 150_000)
+    venue.keep()
+    trail(venue, "new")
+    venue.step(START_T + 300_000)
+    keeper.tell_time(venue.market_t)  # told, but not put down: the end comes at once
+    floor = venue.engine.floor
+    known = {a.client_id: (a.extreme, a.trigger, a.is_active) for a in floor.live_algos()}
+    assert {name: active for name, (_, _, active) in known.items()} == {"old": True, "later": True, "new": True}
+    ahead = [o.queue_ahead for o in floor.open_orders()]
+    keeper.close()
+    venue.journal.close()
+
+    again, keeper = open_venue(tmp_path, RISING)
+    assert {a.client_id: (a.extreme, a.trigger, a.is_active) for a in again.engine.floor.live_algos()} == known
+    assert [o.queue_ahead for o in again.engine.floor.open_orders()] == ahead != [0]
+    keeper.close()

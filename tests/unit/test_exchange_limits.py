@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from infra.venue.local.limits import FIRST_BAN_S, ORDERS_1M, ORDERS_10S, PATIENCE, WEIGHT_1M, Limits, Throttled
+from infra.venue.local.connection import Pace
+from infra.venue.local.limits import FIRST_BAN_S, ORDERS_1M, ORDERS_10S, PATIENCE, SPOT, WEIGHT_1M, Limits, Throttled
 from infra.venue.local.routes import ROUTES
 
 NOON = 1_795_262_400.0  # a full minute
@@ -84,3 +85,20 @@ def test_limits_may_be_switched_off_and_still_count() -> None:
 )
 def test_requests_weigh_what_they_weigh_there(method: str, path: str, params: dict[str, str], weight: int) -> None:
     assert ROUTES[method, "/fapi/v1/" + path].weight(params) == weight
+
+
+def test_ten_messages_a_second_are_heard_and_the_eleventh_is_too_many() -> None:
+    pace = Pace()
+    assert not any(pace.is_too_fast(5.0 + i / 20) for i in range(10))
+    assert pace.is_too_fast(5.9)
+    steady = Pace()
+    assert not any(steady.is_too_fast(5.0 + i * 0.11) for i in range(100))
+
+
+def test_spot_counts_apart_and_by_the_day() -> None:
+    limits = Limits(rules=SPOT)
+    for second in range(2_000):
+        limits.admit(NOON + second * 10, 0, (100, 100))
+    assert limits.rules.span == ("DAY", "1D")
+    with pytest.raises(Throttled, match="200000 orders per 1 DAY"):
+        limits.admit(NOON + 20_000, 0, (1, 1))

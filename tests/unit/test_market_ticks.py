@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gzip
 import itertools
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from infra.errors import UserError
+from infra.venue.local.commands import PlaceOrder
+from infra.venue.local.engine import Engine
 from infra.venue.local.market import open_source
-from infra.venue.local.market.base import CANDLE_MS, Mark, Quote, Trade, candle_start
+from infra.venue.local.market.base import CANDLE_MS, Depth, Mark, Quote, Trade, candle_start
 
 T = 1_723_161_256_313
 
@@ -54,6 +57,24 @@ def test_trades_and_quotes_come_in_the_time_of_the_exchange(tmp_path: Path) -> N
     assert market.mark_origin == "recorded-mid"
     assert market.start_t == T
     assert list(market.events(resume_t=T)) == events[2:]
+
+
+def test_a_taker_meets_the_recorded_depth_and_leaves_a_hole_in_it(tmp_path: Path) -> None:
+    asks = '[["61800.30","2.510"],["61800.90","0.500"],["61803.00","9"]]'
+    told = f'{{"lastUpdateId":1,"E":1,"T":{T + 12},"bids":[["61800.20","2"],["61799.00","0.100"]],"asks":{asks}}}'
+    change = f'"e":"depthUpdate","E":1,"T":{T + 15},"s":"BTCUSDT","U":1,"u":2,"pu":0,"b":[["61799.00","0"]],"a":[["61801.00","1"]]'
+    market = open_source(f"ticks:{capture(tmp_path, [*LINES, f'{T}000000 {told}', message('depth@0ms', change)])}", seed=1)
+    assert [type(event) for event in market.events()] == [Quote, Mark, Trade, Depth, Depth, Quote]
+    engine = Engine(market.symbols, {"BTCUSDT": 618_003}, Decimal(1_000_000))
+    for event in market.events():
+        engine.apply(event, event.t)
+    book = engine.floor.books["BTCUSDT"]
+    assert list(book.levels("BUY")) == [(618_003, 2510), (618_009, 500), (618_010, 1000), (618_030, 9000)]
+    assert list(book.levels("SELL")) == [(618_001, 2507)]  # what stands before the quote is not there any more
+    assert [book.queue_at("SELL", price) for price in (618_003, 618_009, 618_011)] == [2510, 500, 0]
+    engine.apply(PlaceOrder("BTCUSDT", "BUY", "MARKET", Decimal("3.5")), T + 30)
+    assert [(fill.price, fill.qty) for fill in engine.floor.fills["BTCUSDT"]] == [(618_003, 2510), (618_009, 500), (618_010, 490)]
+    assert list(book.levels("BUY"))[:3] == [(618_003, 0), (618_009, 0), (618_010, 510)]
 
 
 def test_the_past_is_made_up_and_ends_at_the_first_price(tmp_path: Path) -> None:

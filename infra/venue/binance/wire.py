@@ -106,7 +106,7 @@ def algo_order(row: Wire) -> VenueOrder:
         exchange_id=str(row["algoId"]),
         client_id=row["clientAlgoId"],
         side=OrderSide(row["side"]),
-        type=row["orderType"],
+        type=row.get("orderType") or row["type"],
         status=row["algoStatus"],
         quantity=_money(row.get("quantity")),
         filled=_money(row.get("actualQty")),

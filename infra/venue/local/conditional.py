@@ -20,7 +20,7 @@ from infra.venue.local.commands import PlaceAlgo
 from infra.venue.local.floor import Floor
 from infra.venue.local.happenings import AlgoChanged
 from infra.venue.local.matching import Matching
-from infra.venue.local.orders import Algo, Order, TimeInForce, closes, sign
+from infra.venue.local.orders import HIGHEST, LOWEST, Algo, Order, TimeInForce, WorkingType, closes, sign
 from infra.venue.local.refusals import Refusal, missing, not_required, refuse
 
 MAX_ALGOS: Final = 200  # open conditional orders of an account
@@ -150,6 +150,28 @@ class Conditional:
     def on_trade(self, symbol: str, price: Decimal) -> None:
         self._sweep(symbol, "CONTRACT_PRICE", price)
 
+    # --- what a restart must know ----------------------------------------------------------------------------------------------
+
+    def followed(self) -> dict[int, tuple[Decimal, bool]]:
+        """How far each trailing stop has followed the price, and whether it does yet."""
+        return {algo.id: (algo.extreme, algo.is_active) for algo in self.floor.live_algos() if algo.callback}
+
+    def follow_again(self, followed: dict[int, tuple[Decimal, bool]], t: int) -> None:
+        """As they had followed at `t`; of those that have told of themselves since, the log knows more."""
+        for algo in self.floor.live_algos():
+            if algo.id in followed and algo.updated_t <= t:
+                algo.extreme, algo.is_active = followed[algo.id]
+                if algo.is_active:
+                    algo.follow(algo.extreme)
+
+    def observe(self, symbol: str, working_type: WorkingType, price: Decimal, t: int) -> None:
+        """Follow a price at which nothing fired: what was due then has been done."""
+        for algo in self.floor.armed[symbol]:
+            if algo.callback and algo.working_type == working_type and t > algo.updated_t:
+                algo.follow(price)
+
+    # --- triggers ----------------------------------------------------------------------------------------------------------------
+
     def _sweep(self, symbol: str, working_type: str, price: Decimal) -> None:
         armed = self.floor.armed[symbol]
         band = self._bands.get((symbol, working_type))
@@ -159,14 +181,16 @@ class Conditional:
         self._mark_band(symbol, working_type)
 
     def _mark_band(self, symbol: str, working_type: str) -> None:
-        """Remember between which prices nothing fires; a trailing stop moves with every price and leaves no such band."""
+        """Remember between which prices nothing fires and nothing follows."""
         armed = self.floor.armed[symbol]
-        mine = [a for a in armed if a.working_type == working_type]
-        if not armed or any(a.callback for a in mine):
+        if not armed:
             self._bands.pop((symbol, working_type), None)
             return
-        low = max((a.trigger for a in mine if not a.fires_upwards), default=Decimal("-Infinity"))
-        high = min((a.trigger for a in mine if a.fires_upwards), default=Decimal("Infinity"))
+        low, high = LOWEST, HIGHEST
+        for algo in armed:
+            if algo.working_type == working_type:
+                below, above = algo.quiet_between()
+                low, high = max(low, below), min(high, above)
         self._bands[symbol, working_type] = Band((len(armed), armed[-1].id), low, high)
 
     def _fire(self, symbol: str, working_type: str, price: Decimal) -> None:

@@ -3,7 +3,7 @@ do what no client of ours does.
 
 GET /control/state · /control/log[?after=SEQ] · /control/audit[?since=EPOCH_SECONDS] · /control/faults
 POST /control/pause · /control/resume · /control/faults · /control/price-shock · /control/shutdown
-POST /control/trade · /control/symbol · /control/liquidity · /control/skew · /control/limits (see hand.py)
+POST /control/trade · /control/symbol · /control/liquidity · /control/skew · /control/limits · /control/sockets (see hand.py)
 DELETE /control/faults
 """
 

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from infra.venue.local.auth import Keys
 from infra.venue.local.faults import Fault, Faults
-from infra.venue.local.limits import Limits, Throttled
+from infra.venue.local.limits import SPOT, Limits, Throttled
 from infra.venue.local.params import Params
 from infra.venue.local.refusals import Refusal
 from infra.venue.local.routes import ROUTES, Route
@@ -35,7 +35,12 @@ class Door:
         self.keys = keys
         self.faults = faults
         self.limits = limits if limits is not None else Limits()
+        self.spot_limits = Limits(enforced=self.limits.enforced, rules=SPOT)
         self.requests = 0
+
+    def limits_of(self, path: str) -> Limits:
+        """Spot and perpetuals count apart."""
+        return self.spot_limits if path.startswith("/api/") else self.limits
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = (await request.read()).decode("utf-8", "replace")
@@ -59,11 +64,9 @@ class Door:
     def _respond(self, request: web.Request, query: str, body: str, values: dict[str, str], fault: Fault | None) -> web.Response:
         route = ROUTES.get((request.method, request.path))
         headers: dict[str, str] = {}
-        now_s = time.time()
+        now_s, limits = time.time(), self.limits_of(request.path)
         try:
-            self.limits.admit(
-                now_s, route.weight(values) if route is not None else 1, route.orders if route is not None else (0, 0)
-            )
+            limits.admit(now_s, route.weight(values) if route is not None else 1, route.orders if route is not None else (0, 0))
             if route is None:
                 raise Refusal(-5000, f"Path {request.path}, Method {request.method} is invalid", status=404)
             self._check(request, route, query, body, values)
@@ -76,10 +79,10 @@ class Door:
             answer, status = {"code": no.code, "msg": no.message}, no.status
             if isinstance(no, Throttled):
                 headers["Retry-After"] = str(no.retry_after_s)
-        headers["X-MBX-USED-WEIGHT-1M"] = str(self.limits.weight.used(now_s))
+        headers["X-MBX-USED-WEIGHT-1M"] = str(limits.weight.used(now_s))
         if route is not None and any(route.orders):
-            headers["X-MBX-ORDER-COUNT-10S"] = str(self.limits.orders_10s.used(now_s))
-            headers["X-MBX-ORDER-COUNT-1M"] = str(self.limits.orders_1m.used(now_s))
+            headers["X-MBX-ORDER-COUNT-10S"] = str(limits.orders_10s.used(now_s))
+            headers[f"X-MBX-ORDER-COUNT-{limits.rules.span[1]}"] = str(limits.orders_long.used(now_s))
         return web.Response(status=status, body=msgspec.json.encode(answer), content_type="application/json", headers=headers)
 
     def _check(self, request: web.Request, route: Route, query: str, body: str, values: dict[str, str]) -> None:

@@ -17,14 +17,18 @@ from infra.venue.local.floor import Floor
 from infra.venue.local.funding import Funding
 from infra.venue.local.happenings import AccountChanged, Booked, ConfigChanged, Happening, ModeChanged, StatusChanged
 from infra.venue.local.liquidation import Liquidation
-from infra.venue.local.market.base import Mark, MarketEvent, Quote, Symbol, Trade
+from infra.venue.local.market.base import Depth, Mark, MarketEvent, Quote, Symbol, Trade
 from infra.venue.local.matching import Matching
 from infra.venue.local.orders import Algo, Order
 from infra.venue.local.refusals import missing, refuse
+from infra.venue.local.spot.market import Spot
+from infra.venue.local.spot.orders import SpotCommand
 
 
 class Engine:
-    """One account on one market. Reads go to `floor` and the `find_*` methods; writes go through `apply` alone."""
+    """One account on the perpetuals and one on spot, over the same prices. Reads go to `floor`, `spot` and the `find_*` methods;
+    writes go through `apply` alone.
+    """
 
     def __init__(
         self,
@@ -39,8 +43,9 @@ class Engine:
         self.conditional = Conditional(self.floor, self.matching, children_compete=children_compete)
         self.funding = Funding(self.floor)
         self.liquidation = Liquidation(self.floor, self.matching)
+        self.spot = Spot(self.floor, balance)
 
-    def apply(self, what: Command | MarketEvent, now: int) -> list[Happening]:
+    def apply(self, what: Command | SpotCommand | MarketEvent, now: int) -> list[Happening]:
         """What follows from a command or from one market event at market time `now` (milliseconds, never going back)."""
         floor = self.floor
         floor.now = now
@@ -48,6 +53,8 @@ class Engine:
             floor.books[what.symbol].quote(what)
             if floor.resting[what.symbol]:
                 self.matching.on_quote(what.symbol)
+            if self.spot.resting[what.symbol]:
+                self.spot.on_quote(what.symbol)
         elif isinstance(what, Trade):
             book = floor.books[what.symbol]
             book.last = what.price
@@ -55,12 +62,18 @@ class Engine:
                 self.matching.on_trade(what)
             if floor.armed[what.symbol]:
                 self.conditional.on_trade(what.symbol, what.price * book.symbol.tick)
+            if self.spot.resting[what.symbol] or self.spot.waiting[what.symbol]:
+                self.spot.on_trade(what)
         elif isinstance(what, Mark):
             floor.marks[what.symbol] = what.mark
             self.funding.on_mark(what)
             if floor.armed[what.symbol]:
                 self.conditional.on_mark(what.symbol, what.mark)  # a stop lies before the end: the price passes it first
             self.liquidation.on_mark(what.symbol, what.mark)
+        elif isinstance(what, Depth):
+            floor.books[what.symbol].depth(what)
+        elif isinstance(what, SpotCommand):
+            self.spot.command(what)
         else:
             self._command(what)
         if not floor.out:
@@ -73,10 +86,15 @@ class Engine:
         if isinstance(event, Quote):
             self.floor.books[event.symbol].quote(event)
         elif isinstance(event, Trade):
-            self.floor.books[event.symbol].last = event.price
+            book = self.floor.books[event.symbol]
+            book.last = event.price
+            self.conditional.observe(event.symbol, "CONTRACT_PRICE", event.price * book.symbol.tick, event.t)
+        elif isinstance(event, Depth):
+            self.floor.books[event.symbol].depth(event)
         else:
             self.floor.marks[event.symbol] = event.mark
             self.funding.observe(event)
+            self.conditional.observe(event.symbol, "MARK_PRICE", event.mark, event.t)
 
     def _command(self, ask: Command) -> None:
         match ask:

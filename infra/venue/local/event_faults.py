@@ -20,13 +20,13 @@ class EventFaults:
 
     def __init__(self, faults: Faults) -> None:
         self.faults = faults
-        self._held: list[str] = []
+        self._held: list[tuple[str, Push]] = []
 
     def pass_on(self, text: str, push: Push) -> None:
         fault = self.faults.take_event(name_of(text)) if self.faults.planned else None
         if fault is None:
             push(text)
-            self._release(push)
+            self._release()
             return
         match fault.kind:
             case "event-duplicate":
@@ -35,14 +35,14 @@ class EventFaults:
             case "event-delay":
                 asyncio.get_running_loop().call_later(fault.delay_s, push, text)
             case "event-reorder":
-                self._held.append(text)
-                asyncio.get_running_loop().call_later(fault.delay_s or HELD_S, self._release, push)
+                self._held.append((text, push))
+                asyncio.get_running_loop().call_later(fault.delay_s or HELD_S, self._release)
             case "event-drop":
                 pass
 
-    def _release(self, push: Push) -> None:
+    def _release(self) -> None:
         held, self._held = self._held, []
-        for text in held:
+        for text, push in held:
             push(text)
 
 

@@ -91,8 +91,10 @@ class Feeds:
             self._tell_tickers(kind, wall_s)
 
     def on_happened(self, happened: list[Happening]) -> None:
-        """A liquidation is told to everybody."""
+        """What our takers consumed shows in the quote; a liquidation is told to everybody."""
         for what in happened:
+            if isinstance(what, OrderChanged) and what.fill is not None:
+                self.stale[what.order.symbol] = None
             if isinstance(what, OrderChanged) and what.execution == "CALCULATED" and what.fill is not None:
                 text = wire_depth.force_order(self.venue.symbols[what.order.symbol], what.order)
                 self.venue.hub.send(f"{what.order.symbol.lower()}@forceOrder", text)

@@ -11,6 +11,7 @@ from infra.venue.local.orders import Side
 from infra.venue.local.refusals import illegal, refuse, too_little
 
 CLIENT_ID: Final = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
+TAKE_BOUND: Final = Decimal("0.05")  # marketTakeBound: so far from the mark a market order takes
 PRICE_BAND: Final = Decimal("0.05")  # PERCENT_PRICE: limit prices within this part of the mark
 
 
@@ -67,6 +68,12 @@ def _on_grid(value: Decimal, unit: Decimal, precision: int, off_grid: int) -> in
     if rest:
         raise refuse(off_grid)
     return int(count)
+
+
+def take_bound(symbol: Symbol, side: Side, mark: Decimal) -> int:
+    """The worst price in ticks at which a market order may take."""
+    part = TAKE_BOUND if side == "BUY" else -TAKE_BOUND
+    return max(1, int(mark * (1 + part) / symbol.tick))
 
 
 def check_notional(symbol: Symbol, price: int, qty: int) -> None:

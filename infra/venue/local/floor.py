@@ -15,6 +15,7 @@ from infra.venue.local.brackets import maintenance_margin
 from infra.venue.local.happenings import Booked, Fill, FundingSettled, Happening
 from infra.venue.local.market.base import Symbol
 from infra.venue.local.orders import Algo, Order, PositionSide
+from infra.venue.local.queue import Resting
 from infra.venue.local.refusals import refuse
 
 FIRST_ORDER_ID: Final = 8_000_000_000  # beyond 32 bits, as on the real exchange
@@ -36,7 +37,7 @@ class Floor:
         self.marks: dict[str, Decimal] = {s.name: last_prices[s.name] * s.tick for s in symbols}
         self.orders: dict[int, Order] = {}
         self.algos: dict[int, Algo] = {}
-        self.resting: dict[str, list[Order]] = {s.name: [] for s in symbols}
+        self.resting: dict[str, Resting[Order]] = {s.name: Resting() for s in symbols}
         self.armed: dict[str, list[Algo]] = {s.name: [] for s in symbols}
         self.fills: dict[str, list[Fill]] = {s.name: [] for s in symbols}
         self.booked: list[Booked] = []
@@ -115,8 +116,8 @@ class Floor:
 
     def resting_notional(self, symbol: str, side: str) -> Decimal:
         spec = self.symbols[symbol]
-        unit = spec.tick * spec.step
-        return sum((unit * o.price * o.left for o in self.resting[symbol] if o.side == side and not o.reduce_only), Decimal(0))
+        units = sum(o.price * (o.qty - o.filled) for o in self.resting[symbol] if o.side == side and not o.reduce_only)
+        return spec.tick * spec.step * units
 
     def maintenance(self, position: Position) -> Decimal:
         notional = abs(position.notional(self.marks[position.symbol.name]))

@@ -1,5 +1,5 @@
 """What the control port does to a running exchange from outside: another hand trades on the account, a symbol leaves,
-the book is thin, the exchange's clock is wrong, limits are switched.
+the book is thin, the exchange's clock is wrong, limits are switched, connections live shorter.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from infra.errors import UserError
 from infra.venue.local.commands import PlaceOrder, SetSymbolStatus
 from infra.venue.local.happenings import OrderChanged
+from infra.venue.local.hub import LIFE_S
 from infra.venue.local.orders import Side
 from infra.venue.local.refusals import Refusal
 
@@ -80,13 +81,22 @@ def skew(exchange: Exchange, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def limits(exchange: Exchange, body: dict[str, Any]) -> dict[str, Any]:
-    """{"enforced": false} switches them, {"forgive": true} begins to count anew; gives the counts."""
-    found = exchange.door.limits
-    if isinstance(body.get("enforced"), bool):
-        found.enforced = body["enforced"]
-    if body.get("forgive"):
-        found.forgive()
+    """{"enforced": false} switches them, {"forgive": true} begins to count anew; gives the counts (of the perpetuals)."""
+    for found in (exchange.door.limits, exchange.door.spot_limits):
+        if isinstance(body.get("enforced"), bool):
+            found.enforced = body["enforced"]
+        if body.get("forgive"):
+            found.forgive()
     return dict(exchange.state()["limits"])
+
+
+def sockets(exchange: Exchange, body: dict[str, Any]) -> dict[str, Any]:
+    """{"life_s": 5}: a connection that begins from now on is closed with 1001 after so long; without it after a day."""
+    life_s = body.get("life_s", LIFE_S)
+    if not isinstance(life_s, int | float) or not life_s > 0:
+        raise UserError("the life of connections cannot be set", "life_s is not a positive number", 'send {"life_s": 5}')
+    exchange.hub.life_s = float(life_s)
+    return {"life_s": exchange.hub.life_s}
 
 
 def _symbol(exchange: Exchange, body: dict[str, Any], what: str) -> str:
@@ -96,4 +106,11 @@ def _symbol(exchange: Exchange, body: dict[str, Any], what: str) -> str:
     return name
 
 
-ACTS: Final[dict[str, Act]] = {"trade": trade, "symbol": symbol, "liquidity": liquidity, "skew": skew, "limits": limits}
+ACTS: Final[dict[str, Act]] = {
+    "trade": trade,
+    "symbol": symbol,
+    "liquidity": liquidity,
+    "skew": skew,
+    "limits": limits,
+    "sockets": sockets,
+}

@@ -8,6 +8,7 @@ from typing import Literal
 
 from infra.venue.local.account import Position
 from infra.venue.local.orders import Algo, Order, PositionSide, Side
+from infra.venue.local.spot.orders import SpotHappening
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,4 +102,5 @@ class StatusChanged:
     t: int
 
 
-Happening = OrderChanged | AlgoChanged | AccountChanged | ConfigChanged | StatusChanged | Booked | FundingSettled | ModeChanged
+Futures = OrderChanged | AlgoChanged | AccountChanged | ConfigChanged | StatusChanged | Booked | FundingSettled | ModeChanged
+Happening = Futures | SpotHappening

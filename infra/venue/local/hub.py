@@ -16,8 +16,9 @@ from aiohttp import web
 
 MOST_QUEUED: Final = 100_000
 POLICY_VIOLATION: Final = 1008
+LIFE_S: Final = 86_400.0
 
-Category = str  # "public", "market", "private" or "" (the old unsplit addresses: everything)
+Category = str  # "public", "market", "private", "requests" (WebSocket APIs) or "" (the old unsplit addresses: everything)
 
 
 def category_of(stream: str) -> Category:
@@ -72,7 +73,9 @@ class Hub:
     def __init__(self) -> None:
         self._streams: dict[str, dict[Listener, None]] = {}
         self._users: dict[Listener, str] = {}  # and the listen key by which they came
+        self._spot_users: dict[Listener, int] = {}  # and the number of their subscription
         self.listeners: dict[Listener, None] = {}
+        self.life_s = LIFE_S  # of a connection that begins now
         self.sent = 0
         self.on_the_way: Callable[[str, Callable[[str], None]], None] | None = None  # what befalls user events
 
@@ -82,6 +85,7 @@ class Hub:
     def leave(self, listener: Listener) -> None:
         self.listeners.pop(listener, None)
         self._users.pop(listener, None)
+        self._spot_users.pop(listener, None)
         self.unsubscribe(listener, list(listener.streams))
 
     def subscribe(self, listener: Listener, streams: list[str]) -> None:
@@ -106,6 +110,16 @@ class Hub:
     def leave_users(self) -> None:
         self._users.clear()
 
+    def join_spot(self, listener: Listener, number: int) -> bool:
+        """Spot's user stream over a WebSocket API connection; one subscription each."""
+        if listener in self._spot_users:
+            return False
+        self._spot_users[listener] = number
+        return True
+
+    def leave_spot(self, listener: Listener) -> bool:
+        return self._spot_users.pop(listener, None) is not None
+
     def wants(self, stream: str) -> bool:
         return stream in self._streams
 
@@ -123,23 +137,34 @@ class Hub:
         self.sent += len(listeners)
 
     def send_user(self, text: str) -> None:
+        self._send_by(self._push_user, text)
+
+    def send_spot(self, text: str) -> None:
+        self._send_by(self._push_spot, text)
+
+    def _send_by(self, push: Callable[[str], None], text: str) -> None:
         if self.on_the_way is not None:
-            self.on_the_way(text, self._push_user)
+            self.on_the_way(text, push)
         else:
-            self._push_user(text)
+            push(text)
 
     def users(self) -> list[Listener]:
-        return list(self._users)
+        return [*self._users, *self._spot_users]
 
     def _push_user(self, text: str) -> None:
         for listener, key in self._users.items():
             listener.push(f'{{"stream":"{key}","data":{text}}}' if listener.combined else text)
         self.sent += len(self._users)
 
+    def _push_spot(self, text: str) -> None:
+        for listener, number in self._spot_users.items():
+            listener.push(f'{{"subscriptionId":{number},"event":{text}}}')
+        self.sent += len(self._spot_users)
+
     def counts(self) -> dict[str, int]:
         return {
             "connections": len(self.listeners),
-            "user_streams": len(self._users),
+            "user_streams": len(self._users) + len(self._spot_users),
             "streams": len(self._streams),
             "queued": sum(len(listener.queue) for listener in self.listeners),
             "sent": self.sent,

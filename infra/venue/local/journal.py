@@ -28,6 +28,8 @@ from infra.venue.local.happenings import (
     StatusChanged,
 )
 from infra.venue.local.orders import algo_from, order_from, order_row
+from infra.venue.local.spot import orders as spot
+from infra.venue.local.spot.orders import ListChanged, SpotChanged
 
 Record = dict[str, Any]
 
@@ -66,6 +68,14 @@ class Journal:
                     self.write("mode", what.t, wall, {"dual": what.dual})
                 case StatusChanged():
                     self.write("status", what.t, wall, {"symbol": what.symbol, "status": what.status})
+                case SpotChanged():
+                    if what.fill is not None:
+                        self.write("spot-fill", what.t, wall, {"fill": spot.row_of(what.fill)})
+                    self.write(
+                        "spot-order", what.t, wall, {"x": what.execution, "n": what.number, "order": spot.row_of(what.order)}
+                    )
+                case ListChanged():
+                    self.write("spot-list", what.t, wall, {"list": spot.row_of(what.list)})
         self.flush()
 
     def flush(self) -> None:
@@ -140,6 +150,12 @@ def restore(engine: Engine, records: list[Record]) -> None:
                 _book(engine, record)
             case "status":
                 floor.status[record["symbol"]] = record["status"]
+            case "spot-order":
+                engine.spot.restore_order(spot.order_from(record["order"]), record["n"])
+            case "spot-fill":
+                engine.spot.restore_fill(spot.fill_from(record["fill"]))
+            case "spot-list":
+                engine.spot.restore_list(spot.list_from(record["list"]))
             case "fill":
                 symbol, ticks, steps, maker = record["symbol"], record["ticks"], record["steps"], record["maker"]
                 leg = record.get("position_side", "BOTH")
@@ -167,6 +183,7 @@ def restore(engine: Engine, records: list[Record]) -> None:
     for algo in floor.algos.values():
         if algo.is_live:
             floor.armed[algo.symbol].append(algo)
+    engine.spot.restored()
     floor.order_id = max(floor.orders, default=floor.order_id)
     floor.algo_id = max(floor.algos, default=floor.algo_id)
 

@@ -1,6 +1,7 @@
 """What survives a restart, in one directory: the market's place, its candles, and the log that the account is made of.
 
-- market.json: where the market stood (time, next trade ids, open minutes), swapped in whole each second and at the end
+- market.json: where the market stood (time, next trade ids, open minutes), how far trailing stops had followed it and who
+  stood before each resting order; swapped in whole each second and at the end
 - market.time: how far market time has been told to anybody, overwritten before each telling
 - candles.jsonl: closed minutes of the live part, appended
 - trades.bin: the tapes, appended, so that who was away can ask for all that he has missed
@@ -18,6 +19,7 @@ import os
 import struct
 from collections import deque
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -36,14 +38,22 @@ Traded = tuple[int, int, int, int, bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """Where the market stood."""
+class Stand:
+    """Where the market stands."""
 
     market_t: int
     next_ids: dict[str, int]
     current: dict[str, Candle]
-    minutes: dict[str, list[Candle]]
     shift: dict[str, int]
+    followed: dict[int, tuple[Decimal, bool]]  # trailing stop -> the best price, whether it follows yet
+    queues: dict[int, int]  # order -> steps before it
+
+
+@dataclass(frozen=True, slots=True)
+class Kept(Stand):
+    """Where it stood, and what had been appended until then."""
+
+    minutes: dict[str, list[Candle]]
     trades: dict[str, deque[Traded]]
 
 
@@ -109,8 +119,11 @@ class Keeper:
         market_t = int(state["market_t"])
         minutes = self._minutes(market_t)
         current = {name: Candle.from_row(row) for name, row in state["current"].items()}
+        followed = {int(number): (Decimal(best), active) for number, (best, active) in state.get("followed", {}).items()}
+        queues = {int(number): ahead for number, ahead in state.get("queues", {}).items()}
         next_ids: dict[str, int] = state["next_ids"]
-        return Kept(market_t, next_ids, current, minutes, state.get("shift", {}), self._tapes(next_ids))
+        shift = state.get("shift", {})
+        return Kept(market_t, next_ids, current, shift, followed, queues, minutes, self._tapes(next_ids))
 
     def _minutes(self, until_t: int) -> dict[str, list[Candle]]:
         """Closed minutes up to the kept time; what was appended after it is cut off."""
@@ -159,17 +172,18 @@ class Keeper:
     def minute(self, name: str, candle: Candle) -> None:
         self._candles.write(json.dumps([name, candle.row()]) + "\n")
 
-    def save(self, market_t: int, next_ids: dict[str, int], current: dict[str, Candle], shift: dict[str, int]) -> None:
+    def save(self, stand: Stand) -> None:
         self._candles.flush()
         self._trades.flush()
-        rows = {name: candle.row() for name, candle in current.items()}
         state = {
             "version": VERSION,
             "market": self.identity,
-            "market_t": market_t,
-            "next_ids": next_ids,
-            "current": rows,
-            "shift": shift,
+            "market_t": stand.market_t,
+            "next_ids": stand.next_ids,
+            "current": {name: candle.row() for name, candle in stand.current.items()},
+            "shift": stand.shift,
+            "followed": {number: (str(best), active) for number, (best, active) in stand.followed.items()},
+            "queues": stand.queues,
         }
         path = self.directory / "market.json"
         draft = path.with_suffix(".draft")

@@ -1,5 +1,5 @@
-"""How much one may ask: request weight a minute by address, orders in ten seconds and a minute by account, and what
-those who go on asking get.
+"""How much one may ask: request weight a minute by address, orders in ten seconds and in a longer span by account (a minute
+with the perpetuals, a day on spot), and what those who go on asking get.
 
 Windows are those of the real clock (a minute begins at its full second 0), as on the real exchange. What would go over
 a limit is refused with 429 and the seconds to wait; who does not wait is banned with 418 for two minutes, and for
@@ -9,13 +9,14 @@ twice as long each time after that.
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, NamedTuple
 
 from infra.venue.local.refusals import Refusal
 
 WEIGHT_1M: Final = 2_400
 ORDERS_10S: Final = 300
 ORDERS_1M: Final = 1_200
+DAY_S: Final = 86_400
 PATIENCE: Final = 20  # refusals of one minute before a ban
 FIRST_BAN_S: Final = 120
 LONGEST_BAN_S: Final = 3 * 86_400
@@ -53,26 +54,45 @@ class Window:
         return max(1, math.ceil(self.span_s - now_s % self.span_s))
 
 
+class Rules(NamedTuple):
+    """What one market allows: weight in a minute, orders in ten seconds, orders in the longer span of so many seconds."""
+
+    weight_1m: int
+    orders_10s: int
+    orders: int
+    span_s: int
+
+    @property
+    def span(self) -> tuple[str, str]:
+        """As a limit's interval and as the end of its header."""
+        return ("DAY", "1D") if self.span_s == DAY_S else ("MINUTE", "1M")
+
+
+USDM: Final = Rules(WEIGHT_1M, ORDERS_10S, ORDERS_1M, 60)
+SPOT: Final = Rules(6_000, 100, 200_000, DAY_S)
+
+
 class Limits:
     """`now_s` is epoch seconds everywhere."""
 
-    def __init__(self, *, enforced: bool = True) -> None:
+    def __init__(self, *, enforced: bool = True, rules: Rules = USDM) -> None:
         self.enforced = enforced
-        self.weight = Window(60, WEIGHT_1M)
-        self.orders_10s = Window(10, ORDERS_10S)
-        self.orders_1m = Window(60, ORDERS_1M)
+        self.rules = rules
+        self.weight = Window(60, rules.weight_1m)
+        self.orders_10s = Window(10, rules.orders_10s)
+        self.orders_long = Window(rules.span_s, rules.orders)
         self.refused = 0
         self._refusals = Window(60, PATIENCE)
         self._bans = 0
         self._banned_until_s = 0.0
 
     def admit(self, now_s: float, weight: int, orders: tuple[int, int] = (0, 0)) -> None:
-        """Count one request, or refuse it; `orders` is what it adds to the counts of 10 s and of 1 min."""
+        """Count one request, or refuse it; `orders` is what it adds to the counts of 10 s and of the longer span."""
         if self.enforced:
             self._check(now_s, weight, orders)
         self.weight.add(now_s, weight)
         self.orders_10s.add(now_s, orders[0])
-        self.orders_1m.add(now_s, orders[1])
+        self.orders_long.add(now_s, orders[1])
 
     def _check(self, now_s: float, weight: int, orders: tuple[int, int]) -> None:
         if now_s < self._banned_until_s:
@@ -89,7 +109,10 @@ class Limits:
                 429,
                 self.weight.left_s(now_s),
             )
-        for window, added, span in ((self.orders_10s, orders[0], "10 SECOND"), (self.orders_1m, orders[1], "1 MINUTE")):
+        for window, added, span in (
+            (self.orders_10s, orders[0], "10 SECOND"),
+            (self.orders_long, orders[1], f"1 {self.rules.span[0]}"),
+        ):
             if added and window.used(now_s) + added > window.limit:
                 self.refused += 1
                 said = f"Too many new orders; current limit is {window.limit} orders per {span}."
@@ -106,14 +129,14 @@ class Limits:
 
     def forgive(self) -> None:
         """As if nothing had been asked yet."""
-        self.__init__(enforced=self.enforced)  # type: ignore[misc]
+        self.__init__(enforced=self.enforced, rules=self.rules)  # type: ignore[misc]
 
     def counts(self, now_s: float) -> dict[str, int | bool]:
         return {
             "enforced": self.enforced,
             "weight_1m": self.weight.used(now_s),
             "orders_10s": self.orders_10s.used(now_s),
-            "orders_1m": self.orders_1m.used(now_s),
+            "orders_1m": self.orders_long.used(now_s),
             "refused": self.refused,
             "banned": now_s < self._banned_until_s,
         }

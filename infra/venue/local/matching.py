@@ -1,9 +1,8 @@
 """Ordinary orders: acceptance, taking, resting, and what the market does to those that rest.
 
-A taker walks the ladder behind the quote; what finds no depth expires (MARKET, IOC) or rests (LIMIT). A resting
-order is filled whole when the price goes through it, and otherwise by trades at its price after those who stood
-there before it (the conservative queue). Our fills leave no mark on the market: it is given, candles and tape stay
-exactly as the source told them.
+A taker walks the ladder behind the quote (books.py), where what it consumed is missing for a while; what finds no
+depth expires (MARKET, IOC) or rests (LIMIT). A market order takes nothing beyond 5 % of the mark. Resting orders are
+served by queue.py. Candles and tape stay exactly as the source told them.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from infra.venue.local.floor import Amendment, Floor
 from infra.venue.local.happenings import AccountChanged, AlgoChanged, Fill, OrderChanged
 from infra.venue.local.market.base import Trade
 from infra.venue.local.orders import Order, PositionSide, Side, closes, sign
+from infra.venue.local.queue import crossed, traded
 from infra.venue.local.refusals import missing, not_required, refuse
 
 MAX_OPEN_ORDERS = 200
@@ -67,6 +67,8 @@ class Matching:
             self.check_margin(ask.symbol, ask.side, ask.position_side, price, qty)
         if len(floor.resting[ask.symbol]) >= MAX_OPEN_ORDERS:
             raise refuse(-2025)
+        if market and not book.crosses(ask.side, filters.take_bound(symbol, ask.side, mark)):
+            raise refuse(-4131)
         if ask.tif == "GTX" and book.crosses(ask.side, price):
             raise refuse(-5022)
         if ask.tif == "FOK" and book.reachable(ask.side, price or None) < qty:
@@ -153,9 +155,9 @@ class Matching:
     def _take_then_rest(self, order: Order) -> None:
         floor = self.floor
         book = floor.books[order.symbol]
-        limit = order.price or None
-        if limit is None or book.crosses(order.side, limit):
-            for price, qty in book.take(order.side, order.left, limit):
+        limit = order.price or filters.take_bound(book.symbol, order.side, floor.marks[order.symbol])
+        if book.crosses(order.side, limit):
+            for price, qty in book.take(order.side, order.left, limit, floor.now):
                 if order.status == "EXPIRED":
                     break
                 self._fill(order, price, qty, maker=False)
@@ -171,30 +173,13 @@ class Matching:
 
     def on_quote(self, symbol: str) -> None:
         """A quote that crosses a resting order fills it, as far as there is depth."""
-        book = self.floor.books[symbol]
-        for order in self._by_price(symbol):
-            if order.is_open and book.crosses(order.side, order.price):
-                for _, qty in book.take(order.side, order.left, order.price):
-                    if order.is_open:
-                        self._fill(order, order.price, qty, maker=True)
+        for order, qty in crossed(self.floor.books[symbol], self.floor.resting[symbol], self.floor.now):
+            self._fill(order, order.price, qty, maker=True)
 
     def on_trade(self, trade: Trade) -> None:
         """A trade beyond a resting order's price fills it; one at its price serves the queue first."""
-        seller_took = trade.buyer_is_maker
-        for order in self._by_price(trade.symbol):
-            if not order.is_open:
-                continue
-            better = order.price - trade.price if order.side == "BUY" else trade.price - order.price
-            if better > 0:
-                self._fill(order, order.price, order.left, maker=True)
-            elif better == 0 and seller_took == (order.side == "BUY"):
-                served = min(order.queue_ahead, trade.qty)
-                order.queue_ahead -= served
-                if trade.qty > served:
-                    self._fill(order, order.price, min(order.left, trade.qty - served), maker=True)
-
-    def _by_price(self, symbol: str) -> list[Order]:
-        return sorted(self.floor.resting[symbol], key=lambda o: (-o.price if o.side == "BUY" else o.price, o.id))
+        for order, qty in traded(trade, self.floor.resting[trade.symbol]):
+            self._fill(order, order.price, qty, maker=True)
 
     # --- consequences -----------------------------------------------------------------------------------------------------
 

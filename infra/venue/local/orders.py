@@ -7,8 +7,10 @@ marks are Decimal.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, Final, Literal
 
 Side = Literal["BUY", "SELL"]
@@ -20,6 +22,8 @@ WorkingType = Literal["MARK_PRICE", "CONTRACT_PRICE"]
 
 OPEN_STATUSES: Final = ("NEW", "PARTIALLY_FILLED")
 LIVE_ALGO_STATUS: Final = "NEW"
+LOWEST: Final = Decimal("-Infinity")
+HIGHEST: Final = Decimal("Infinity")
 
 
 def sign(side: Side) -> int:
@@ -67,7 +71,7 @@ class Order:
         return self.status in OPEN_STATUSES
 
     def frozen(self) -> Order:
-        return replace(self)
+        return Order(*_order_values(self))
 
 
 @dataclass(slots=True)
@@ -114,6 +118,16 @@ class Algo:
     def fires_at(self, price: Decimal) -> bool:
         return price >= self.trigger if self.fires_upwards else price <= self.trigger
 
+    def quiet_between(self) -> tuple[Decimal, Decimal]:
+        """Prices between which it neither fires nor follows."""
+        low, high = (LOWEST, self.trigger) if self.fires_upwards else (self.trigger, HIGHEST)
+        if not self.callback:
+            return low, high
+        selling = self.side == "SELL"
+        if not self.is_active:
+            return (LOWEST, self.activate) if selling else (self.activate, HIGHEST)
+        return (low, self.extreme) if selling else (self.extreme, high)
+
     def follow(self, price: Decimal) -> None:
         """Trailing: move with the price, and the trigger with it; SELL follows upwards, BUY downwards."""
         selling = self.side == "SELL"
@@ -125,7 +139,11 @@ class Algo:
         self.trigger = self.extreme * (1 + (-self.callback if selling else self.callback) / 100)
 
     def frozen(self) -> Algo:
-        return replace(self)
+        return Algo(*_algo_values(self))
+
+
+_order_values: Final[Callable[[Order], tuple[Any, ...]]] = attrgetter(*(f.name for f in fields(Order)))
+_algo_values: Final[Callable[[Algo], tuple[Any, ...]]] = attrgetter(*(f.name for f in fields(Algo)))
 
 
 def order_row(order: Order | Algo) -> dict[str, Any]:

@@ -108,6 +108,15 @@ def multi_assets_mode(venue: Venue, params: Params) -> Any:
     return {"multiAssetsMargin": False}
 
 
+def set_multi_assets_mode(venue: Venue, params: Params) -> Any:
+    """One asset is all there is: asking for just that is a success."""
+    if params.maybe("multiAssetsMargin") is None:
+        raise missing("multiAssetsMargin")
+    if params.flag("multiAssetsMargin"):
+        raise refuse(-4084)
+    return {"code": 200, "msg": "success"}
+
+
 # --- user stream --------------------------------------------------------------------------------------------------------------
 
 

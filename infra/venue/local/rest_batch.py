@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final, cast
 
-from infra.venue.local import commands, wire_orders
-from infra.venue.local.orders import Side
+from infra.venue.local import commands, filters, wire_orders
+from infra.venue.local.orders import Order, Side
 from infra.venue.local.params import Params
 from infra.venue.local.refusals import Refusal, missing, refuse
 from infra.venue.local.rest_orders import cancel_order, parse_order, place_order, symbol_if_any
@@ -19,10 +20,13 @@ MOST_CANCELLED: Final = 10
 
 
 def try_order(venue: Venue, params: Params) -> Any:
-    """Form is checked, nothing is sent to the engine."""
+    """Form is checked, nothing is sent to the engine; answered as if it had been, with an order of no number."""
     ask = parse_order(params)
-    venue.engine.floor.symbol(ask.symbol)
-    return {}
+    symbol, now = venue.engine.floor.symbol(ask.symbol), venue.market_t
+    price = filters.ticks(symbol, ask.price) if ask.price is not None else 0
+    qty = filters.steps(symbol, ask.qty, market=not price)
+    order = Order(0, ask.client_id, ask.symbol, ask.side, ask.type, ask.tif, price, qty, ask.reduce_only, now, now)
+    return wire_orders.order_query(symbol, replace(order, orig_type=ask.type, position_side=ask.position_side))
 
 
 def amend_order(venue: Venue, params: Params) -> Any:

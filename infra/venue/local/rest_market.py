@@ -101,8 +101,9 @@ def book_ticker(venue: Venue, params: Params) -> Any:
 
 
 def funding_info(venue: Venue, params: Params) -> Any:
+    since = venue.source.start_t
     cap = {"adjustedFundingRateCap": "0.02000000", "adjustedFundingRateFloor": "-0.02000000"}
-    return [{"symbol": name, **cap, "fundingIntervalHours": 8, "disclaimer": False} for name in venue.symbols]
+    return [{"symbol": name, **cap, "fundingIntervalHours": 8, "disclaimer": False, "updateTime": since} for name in venue.symbols]
 
 
 def funding_rate(venue: Venue, params: Params) -> Any:

@@ -12,8 +12,9 @@ from infra.venue.local import rest_market as market
 from infra.venue.local import rest_money as money
 from infra.venue.local import rest_orders as orders
 from infra.venue.local.params import Params
+from infra.venue.local.spot import rest as spot
 from infra.venue.local.venue import Venue
-from infra.venue.local.weights import Weight, always, by_depth, by_klines, by_symbol
+from infra.venue.local.weights import Weight, always, by_depth, by_klines, by_spot_depth, by_symbol
 
 Handler = Callable[[Venue, Params], Any]
 Access = Literal["open", "key", "signed"]
@@ -24,7 +25,7 @@ class Route:
     answer: Handler
     access: Access
     weight: Weight
-    orders: tuple[int, int] = (0, 0)  # what it adds to the order counts of 10 s and of 1 min
+    orders: tuple[int, int] = (0, 0)  # what it adds to the order counts of 10 s and of the longer span
 
 
 def _open(answer: Handler, weight: int | Weight = 1) -> Route:
@@ -41,12 +42,31 @@ def _signed(answer: Handler, weight: int | Weight = 1, orders: tuple[int, int] =
 
 ONE: Final = (1, 1)
 BATCH: Final = (5, 1)
+PAIR: Final = (2, 2)
 
 
 ROUTES: Final[dict[tuple[str, str], Route]] = {
-    # python-binance's AsyncClient.create() asks the spot addresses first
     ("GET", "/api/v3/ping"): _open(market.ping),
     ("GET", "/api/v3/time"): _open(market.server_time),
+    ("GET", "/api/v3/exchangeInfo"): _open(spot.exchange_info, 20),
+    ("GET", "/api/v3/klines"): _open(spot.klines, 2),
+    ("GET", "/api/v3/depth"): _open(spot.depth, by_spot_depth),
+    ("GET", "/api/v3/ticker/price"): _open(spot.ticker_price, by_symbol(2, 4)),
+    ("GET", "/api/v3/ticker/bookTicker"): _open(spot.book_ticker, by_symbol(2, 4)),
+    ("POST", "/api/v3/order/test"): _signed(spot.try_order),
+    ("POST", "/api/v3/order"): _signed(spot.place_order, 1, ONE),
+    ("GET", "/api/v3/order"): _signed(spot.query_order, 4),
+    ("DELETE", "/api/v3/order"): _signed(spot.cancel_order),
+    ("GET", "/api/v3/openOrders"): _signed(spot.open_orders, by_symbol(6, 80)),
+    ("DELETE", "/api/v3/openOrders"): _signed(spot.cancel_all),
+    ("GET", "/api/v3/allOrders"): _signed(spot.all_orders, 20),
+    ("POST", "/api/v3/orderList/oco"): _signed(spot.place_oco, 1, PAIR),
+    ("GET", "/api/v3/orderList"): _signed(spot.query_list, 4),
+    ("DELETE", "/api/v3/orderList"): _signed(spot.cancel_list),
+    ("GET", "/api/v3/openOrderList"): _signed(spot.open_lists, 6),
+    ("GET", "/api/v3/allOrderList"): _signed(spot.all_lists, 20),
+    ("GET", "/api/v3/account"): _signed(spot.account, 20),
+    ("GET", "/api/v3/myTrades"): _signed(spot.my_trades, 20),
     ("GET", "/fapi/v1/ping"): _open(market.ping),
     ("GET", "/fapi/v1/time"): _open(market.server_time),
     ("GET", "/fapi/v1/exchangeInfo"): _open(market.exchange_info),
@@ -100,6 +120,7 @@ ROUTES: Final[dict[tuple[str, str], Route]] = {
     ("GET", "/fapi/v1/positionSide/dual"): _signed(account.position_mode, 30),
     ("POST", "/fapi/v1/positionSide/dual"): _signed(account.set_position_mode),
     ("GET", "/fapi/v1/multiAssetsMargin"): _signed(account.multi_assets_mode, 30),
+    ("POST", "/fapi/v1/multiAssetsMargin"): _signed(account.set_multi_assets_mode),
     ("GET", "/fapi/v1/income"): _signed(money.income, 30),
     ("GET", "/fapi/v1/forceOrders"): _signed(money.force_orders, by_symbol(20, 50)),
     ("GET", "/fapi/v1/adlQuantile"): _signed(money.adl_quantile, 5),

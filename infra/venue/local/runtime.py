@@ -72,7 +72,7 @@ class Exchange:
         self.venue.engine.conditional.refuses_child = self.faults.take_trigger
         self.door = Door(self.venue, keys, self.faults, Limits(enforced=limits))
         self.sockets = Sockets(self.venue, self.hub)
-        self.ws_api = WsApi(self.door)
+        self.ws_api = WsApi(self.door, self.hub)
         self.stopping = asyncio.Event()
         self.started_wall = time.time()
         self._saved_s = 0.0
@@ -124,6 +124,7 @@ class Exchange:
             "started_wall": self.started_wall,
             "requests": self.door.requests,
             "limits": self.door.limits.counts(time.time()),
+            "spot_limits": self.door.spot_limits.counts(time.time()),
             "records": len(self.journal.records),
         }
 

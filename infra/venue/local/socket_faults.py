@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from infra.venue.local.venue import Venue
 
 KINDS: Final = ("ws-abort", "ws-1001", "ws-half-open", "listen-key-expired")
-CATEGORIES: Final = ("user", "market", "public", "private", "*")
+CATEGORIES: Final = ("user", "market", "public", "private", "requests", "*")
 GOING_AWAY: Final = 1001
 SAID_S: Final = 0.2
 
@@ -26,7 +26,7 @@ async def befall(venue: Venue, body: dict[str, Any]) -> dict[str, Any]:
         raise UserError("the fault cannot happen", f"route {category!r} is unknown", f"choose one of {', '.join(CATEGORIES)}")
     hub = venue.hub
     if kind == "listen-key-expired":
-        met: list[Listener] = hub.users()
+        met: list[Listener] = [x for x in hub.users() if x.category != "requests"]
         venue.drop_listen_key()
     else:
         met = hub.users() if category == "user" else [x for x in hub.listeners if category in ("*", x.category)]

@@ -4,17 +4,16 @@ its listen key.
 
 from __future__ import annotations
 
-import asyncio
 import json
-from contextlib import suppress
+import time
 from typing import Any, Final
 
 from aiohttp import WSMsgType, web
 
+from infra.venue.local.connection import Pace, opened, put_out
 from infra.venue.local.hub import Hub, Listener
 from infra.venue.local.venue import Venue
 
-HEARTBEAT_S: Final = 180.0
 MOST_STREAMS: Final = 1_024
 
 
@@ -34,20 +33,10 @@ class Sockets:
 
     def _serve(self, category: str, *, combined: bool) -> Any:
         async def handler(request: web.Request) -> web.StreamResponse:
-            ws = web.WebSocketResponse(heartbeat=HEARTBEAT_S, compress=False, autoping=False)
-            await ws.prepare(request)
-            listener = Listener(ws, category, combined=combined, transport=request.transport)
-            self.hub.join(listener)
-            sender = asyncio.create_task(listener.deliver())
-            try:
+            async with opened(request, self.hub, category, combined=combined) as listener:
                 self._join(listener, request)
                 await self._listen(listener)
-            finally:
-                self.hub.leave(listener)
-                sender.cancel()
-                with suppress(asyncio.CancelledError, ConnectionError):
-                    await sender
-            return ws
+            return listener.ws
 
         return handler
 
@@ -64,9 +53,13 @@ class Sockets:
             self.hub.subscribe(listener, [name for name in asked.split("/") if name][:MOST_STREAMS])
 
     async def _listen(self, listener: Listener) -> None:
+        pace = Pace()
         async for message in listener.ws:
             if listener.muted:
                 continue
+            if pace.is_too_fast(time.monotonic()):
+                await put_out(listener.ws)
+                return
             if message.type is WSMsgType.PING:
                 await listener.ws.pong(message.data)
             elif message.type is WSMsgType.TEXT:

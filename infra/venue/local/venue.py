@@ -23,10 +23,13 @@ from infra.venue.local.feeds import Feeds
 from infra.venue.local.happenings import Happening, OrderChanged
 from infra.venue.local.hub import Hub
 from infra.venue.local.journal import Journal
-from infra.venue.local.keeping import Keeper, Kept
+from infra.venue.local.keeping import Keeper, Kept, Stand
 from infra.venue.local.keys import ListenKey
 from infra.venue.local.klines import MINUTE_MS, Candles, minutes_of
-from infra.venue.local.market.base import Candle5m, Mark, MarketEvent, MarketSource, Quote, Symbol, Trade, next_funding
+from infra.venue.local.market.base import Candle5m, Depth, Mark, MarketEvent, MarketSource, Quote, Symbol, Trade, next_funding
+from infra.venue.local.orders import Order
+from infra.venue.local.spot import wire as spot_wire
+from infra.venue.local.spot.orders import SpotCommand, SpotHappening, SpotOrder
 from infra.venue.local.tape import Tape
 
 
@@ -108,15 +111,31 @@ class Venue:
         if self.keeper is not None:
             next_ids = {name: tape.next_id for name, tape in self.tapes.items()}
             current = {name: candles.current for name, candles in self.candles.items()}
-            self.keeper.save(self.market_t, next_ids, current, self.shift)
+            followed = self.engine.conditional.followed()
+            queues = {order.id: order.queue_ahead for order in self._resting()}
+            self.keeper.save(Stand(self.market_t, next_ids, current, self.shift, followed, queues))
             self.keeper.tell_time(self.market_t)
 
+    def _resting(self) -> list[Order | SpotOrder]:
+        return [*self.engine.floor.open_orders(), *(o for orders in self.engine.spot.resting.values() for o in orders)]
+
     def catch_up(self, t: int) -> None:
-        """Let the market pass up to `t` without anybody's orders: the log shows that what it did to them is known."""
+        """Let the market pass up to `t` without anybody's orders: the log shows that what it did to them is known.
+
+        What the log does not tell follows here: how far trailing stops went with the market, and who stood before whom. Of
+        orders that rest since less than a second before the end all that is shown at their price counts as before them.
+        """
+        kept = self.keeper.kept if self.keeper is not None else None
+        if kept is not None:
+            self.engine.conditional.follow_again(kept.followed, kept.market_t)
         self._quiet = True
         while self.step(t):
             pass
         self._quiet = False
+        for order in self._resting():
+            book = self.engine.floor.books[order.symbol] if isinstance(order, Order) else self.engine.spot.book(order.symbol)
+            before = kept.queues.get(order.id) if kept is not None else None
+            order.queue_ahead = book.queue_at(order.side, order.price) if before is None else before
 
     def _first_mark(self, name: str, last: int, t: int) -> Mark:
         price = last * self.symbols[name].tick
@@ -130,7 +149,7 @@ class Venue:
         """A view of account and books that does not move any more; only to be read."""
         twin = copy.copy(self)
         twin.engine = copy.copy(self.engine)
-        twin.engine.floor = copy.deepcopy(self.engine.floor)
+        twin.engine.floor, twin.engine.spot = copy.deepcopy((self.engine.floor, self.engine.spot))
         return twin
 
     # --- time passes --------------------------------------------------------------------------------------------------------
@@ -165,6 +184,9 @@ class Venue:
         if isinstance(event, Quote):
             bid = max(1, event.bid + ticks)
             return replace(event, bid=bid, ask=bid + event.ask - event.bid)
+        if isinstance(event, Depth):
+            bids, asks = ({max(1, price + ticks): qty for price, qty in side.items()} for side in (event.bids, event.asks))
+            return Depth(event.symbol, event.t, bids, asks, event.is_whole)
         moved = ticks * self.symbols[event.symbol].tick
         return replace(event, mark=max(event.mark + moved, self.symbols[event.symbol].tick), index=event.index + moved)
 
@@ -199,6 +221,8 @@ class Venue:
         elif isinstance(event, Quote):
             self.updates += 1
             self.feeds.stale[name] = None
+        elif isinstance(event, Depth):
+            self.updates += 1
         else:
             self.marks[name] = event
         if self._quiet:
@@ -210,7 +234,7 @@ class Venue:
 
     # --- clients ----------------------------------------------------------------------------------------------------------------
 
-    def execute(self, command: Command) -> list[Happening]:
+    def execute(self, command: Command | SpotCommand) -> list[Happening]:
         """Apply a command now; its user events are logged and queued before this returns. Raises Refusal."""
         happened = self.engine.apply(command, self.market_t)
         self._tell(happened)
@@ -228,8 +252,9 @@ class Venue:
         self.feeds.on_happened(happened)
         self.journal.tell(self.engine, happened, time.time())
         for what in happened:
-            event = wire_user.user_event(self.engine.floor, what)
-            if event is not None:
+            if isinstance(what, SpotHappening):
+                self.hub.send_spot(json.dumps(spot_wire.event(self.engine.spot, what), separators=(",", ":")))
+            elif (event := wire_user.user_event(self.engine.floor, what)) is not None:
                 self.hub.send_user(json.dumps(event, separators=(",", ":")))
 
     # --- listeners --------------------------------------------------------------------------------------------------------------
@@ -267,5 +292,7 @@ class Venue:
             "open_orders": len(floor.open_orders()),
             "live_algos": len(floor.live_algos()),
             "fills": sum(len(fills) for fills in floor.fills.values()),
+            "spot_balances": {asset: f"{total:f}" for asset, total in self.engine.spot.balances.total.items() if total},
+            "spot_open_orders": len(self.engine.spot.open_orders()),
             **self.hub.counts(),
         }

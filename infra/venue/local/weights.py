@@ -9,6 +9,7 @@ Weight = Callable[[Mapping[str, str]], int]
 
 KLINES: Final = ((100, 1), (500, 2), (1_001, 5))  # (below this limit, weight); above: 10
 DEPTH: Final = ((51, 2), (101, 5), (501, 10))  # above: 20
+SPOT_DEPTH: Final = ((101, 5), (501, 25), (1_001, 50))  # above: 250
 
 
 def _limit(params: Mapping[str, str], default: int) -> int:
@@ -16,9 +17,9 @@ def _limit(params: Mapping[str, str], default: int) -> int:
     return int(text) if text.isdecimal() and len(text) < 10 else default
 
 
-def _stepped(steps: tuple[tuple[int, int], ...], most: int) -> Weight:
+def _stepped(steps: tuple[tuple[int, int], ...], most: int, default: int = 500) -> Weight:
     def weigh(params: Mapping[str, str]) -> int:
-        limit = _limit(params, 500)
+        limit = _limit(params, default)
         return next((weight for below, weight in steps if limit < below), most)
 
     return weigh
@@ -26,6 +27,7 @@ def _stepped(steps: tuple[tuple[int, int], ...], most: int) -> Weight:
 
 by_klines: Final = _stepped(KLINES, 10)
 by_depth: Final = _stepped(DEPTH, 20)
+by_spot_depth: Final = _stepped(SPOT_DEPTH, 250, 100)
 
 
 def always(weight: int) -> Weight:

@@ -39,9 +39,10 @@ def agg_trade(symbol: Symbol, event: Trade, trade_id: int) -> str:
 
 def book_ticker(book: Book, update_id: int, t: int) -> str:
     symbol = book.symbol
+    bid, bid_qty, ask, ask_qty = book.best()
     return (
-        f'{{"e":"bookTicker","u":{update_id},"s":"{symbol.name}","ps":"{symbol.name}","st":1,"b":"{book.bid * symbol.tick:f}",'
-        f'"B":"{book.bid_qty * symbol.step:f}","a":"{book.ask * symbol.tick:f}","A":"{book.ask_qty * symbol.step:f}",'
+        f'{{"e":"bookTicker","u":{update_id},"s":"{symbol.name}","ps":"{symbol.name}","st":1,"b":"{bid * symbol.tick:f}",'
+        f'"B":"{bid_qty * symbol.step:f}","a":"{ask * symbol.tick:f}","A":"{ask_qty * symbol.step:f}",'
         f'"T":{book.quote_t or t},"E":{t}}}'
     )
 
@@ -126,12 +127,13 @@ def depth(book: Book, limit: int, update_id: int, t: int) -> Json:
 
 def book_ticker_row(book: Book, t: int) -> Json:
     symbol = book.symbol
+    bid, bid_qty, ask, ask_qty = book.best()
     return {
         "symbol": symbol.name,
-        "bidPrice": f"{book.bid * symbol.tick:f}",
-        "bidQty": f"{book.bid_qty * symbol.step:f}",
-        "askPrice": f"{book.ask * symbol.tick:f}",
-        "askQty": f"{book.ask_qty * symbol.step:f}",
+        "bidPrice": f"{bid * symbol.tick:f}",
+        "bidQty": f"{bid_qty * symbol.step:f}",
+        "askPrice": f"{ask * symbol.tick:f}",
+        "askQty": f"{ask_qty * symbol.step:f}",
         "time": book.quote_t or t,
     }
 
@@ -227,6 +229,7 @@ def symbol_info(symbol: Symbol) -> Json:
         "liquidationFee": "0.012500",
         "marketTakeBound": "0.05",
         "maxMoveOrderLimit": 10_000,
+        "permissionSets": ["GRID", "COPY"],
         "filters": filters,
         "orderTypes": ["LIMIT", "MARKET", "STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET"],
         "timeInForce": ["GTC", "IOC", "FOK", "GTX", "GTE_GTC"],

@@ -10,7 +10,7 @@ from infra.venue.local.happenings import (
     Booked,
     ConfigChanged,
     FundingSettled,
-    Happening,
+    Futures,
     ModeChanged,
     OrderChanged,
     StatusChanged,
@@ -19,7 +19,7 @@ from infra.venue.local.market.base import Symbol
 from infra.venue.local.wire import Json, average, break_even, entry, price, qty, text
 
 
-def user_event(floor: Floor, happened: Happening) -> Json | None:
+def user_event(floor: Floor, happened: Futures) -> Json | None:
     """The user-stream event that tells of it."""
     match happened:
         case OrderChanged():

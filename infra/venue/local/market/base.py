@@ -82,7 +82,21 @@ class Mark:
     next_funding_t: int
 
 
-MarketEvent = Trade | Quote | Mark
+Levels = dict[int, int]  # ticks -> steps
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """Where a source knows what stands behind the best: levels that have changed (0 steps: gone), or all there are."""
+
+    symbol: str
+    t: int
+    bids: Levels
+    asks: Levels
+    is_whole: bool = False
+
+
+MarketEvent = Trade | Quote | Mark | Depth
 Label = Literal["synthetic", "ticks", "candles"]
 MarkOrigin = Literal["generated", "recorded-mid"]
 

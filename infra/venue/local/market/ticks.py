@@ -1,8 +1,9 @@
 """A recorded raw WebSocket capture as a market: real trades with their ids, real quotes, marks from the recorded mid.
 
 A capture is gzip, one `<receive time ns> <json>` a line, json = {"stream": "...", "data": {...}}. Used are the streams `trade`
-(only X == "MARKET") and `bookTicker`; depth is skipped unread. Events of all files are merged by transaction time. A mark is
-the mean of the last quote's bid and ask, at most one a symbol and second: it is named so by mark_origin == "recorded-mid".
+(only X == "MARKET"), `bookTicker`, and `depth` from the REST snapshot of the book on that stands in the file. Events of all
+files are merged by transaction time. A mark is the mean of the last quote's bid and ask, at most one a symbol and second: it is
+named so by mark_origin == "recorded-mid".
 
 A capture has no past. The 5-minute candles before it are made up by the synthetic market without a planted signal, rescaled to
 end at the first recorded price (history_is_generated). They end at the boundary at or before the first trade of all symbols;
@@ -14,7 +15,6 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from operator import attrgetter
 from pathlib import Path
@@ -29,7 +29,9 @@ from infra.venue.local.market.base import (
     FUNDING_MS,
     SYMBOLS,
     Candle5m,
+    Depth,
     Label,
+    Levels,
     Mark,
     MarketEvent,
     MarkOrigin,
@@ -66,16 +68,42 @@ class _Envelope(msgspec.Struct):
     data: _Message
 
 
-@dataclass(frozen=True, slots=True)
-class _Grid:
-    """Decimal text -> integer ticks or steps."""
+_Texts = list[tuple[str, str]]
 
-    unit: Decimal
 
-    def count(self, text: str) -> int:
+class _Changes(msgspec.Struct):
+    """`depthUpdate`. {"T":1,"s":"BTCUSDT","b":[["1.0","2"]],"a":[]}"""
+
+    s: str
+    T: int
+    b: _Texts
+    a: _Texts
+
+
+class _Told(msgspec.Struct):
+    data: _Changes
+
+
+class _Snapshot(msgspec.Struct):
+    """{"lastUpdateId":1,"E":1,"T":1,"bids":[["1.0","2"]],"asks":[]}; of the symbol whose stream it stands in."""
+
+    T: int
+    bids: _Texts
+    asks: _Texts
+
+
+class _Grid(dict[str, int]):
+    """Decimal text -> integer ticks or steps; the same few texts come again and again."""
+
+    def __init__(self, unit: Decimal) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def __missing__(self, text: str) -> int:
         n = Decimal(text) / self.unit
         if n != (whole := int(n)):
             raise ValueError(f"{text} is not a multiple of {self.unit}")
+        self[text] = whole
         return whole
 
 
@@ -87,7 +115,7 @@ class TickMarket:
     history_is_generated = True
 
     def __init__(self, files: Sequence[Path], *, seed: int, symbols: Sequence[str] | None = None, history: int = 1100) -> None:
-        found: list[Trade | Quote] = []
+        found: list[Trade | Quote | Depth] = []
         for file in files:
             found.extend(read(file, symbols))
         found.sort(key=attrgetter("t"))  # stable: what the exchange sent in one millisecond stays in its order
@@ -135,39 +163,52 @@ def find(spec: str) -> list[Path]:
     return files
 
 
-def read(file: Path, symbols: Sequence[str] | None = None) -> Iterator[Trade | Quote]:
-    """A capture's trades and quotes in its own order, of the symbols asked for."""
+def read(file: Path, symbols: Sequence[str] | None = None) -> Iterator[Trade | Quote | Depth]:
+    """A capture's trades, quotes and depth in its own order, of the symbols asked for."""
     decode = msgspec.json.Decoder(_Envelope).decode
     ticks = {name: _Grid(symbol.tick) for name, symbol in SYMBOLS.items()}
     steps = {name: _Grid(symbol.step) for name, symbol in SYMBOLS.items()}
-    number = 0
+    snapshot, changes = msgspec.json.Decoder(_Snapshot).decode, msgspec.json.Decoder(_Told).decode
+
+    def levels(name: str, texts: _Texts) -> Levels:
+        price, qty = ticks[name], steps[name]
+        return {price[p]: qty[q] for p, q in texts}
+
+    number, name, begun = 0, "", False
     try:
-        with gzip.open(file) as lines:
-            for line in lines:
-                number += 1
-                head = line[:64]
-                traded = b'@trade"' in head
-                if not traded and b'@bookTicker"' not in head:
-                    continue
-                it = decode(memoryview(line)[line.index(b"{") :]).data
-                if symbols is not None and it.s not in symbols:
-                    continue
-                if it.s not in SYMBOLS:
-                    raise UserError(
-                        f"{file} cannot drive the market",
-                        f"tick and step of {it.s} are not known to the local exchange",
-                        f"choose symbols from {', '.join(SYMBOLS)}",
-                    )
-                price, qty = ticks[it.s].count, steps[it.s].count
-                if not traded:
-                    yield Quote(it.s, it.T, price(it.b), qty(it.B), price(it.a), qty(it.A))
-                elif it.X == "MARKET":
-                    yield Trade(it.s, it.T, price(it.p), qty(it.q), it.m, it.t)
+        for line in gzip.decompress(file.read_bytes()).splitlines():  # twice as fast as line by line
+            number += 1
+            head = line[:64]
+            traded = b'@trade"' in head
+            if not traded and b'@bookTicker"' not in head:
+                if b'"lastUpdateId"' in head and name:
+                    whole = snapshot(memoryview(line)[line.index(b"{") :])
+                    begun = True
+                    yield Depth(name, whole.T, levels(name, whole.bids), levels(name, whole.asks), is_whole=True)
+                elif b"@depth" in head and begun:
+                    told = changes(memoryview(line)[line.index(b"{") :]).data
+                    yield Depth(name, told.T, levels(name, told.b), levels(name, told.a))
+                continue
+            it = decode(memoryview(line)[line.index(b"{") :]).data
+            if symbols is not None and it.s not in symbols:
+                continue
+            if it.s not in SYMBOLS:
+                raise UserError(
+                    f"{file} cannot drive the market",
+                    f"tick and step of {it.s} are not known to the local exchange",
+                    f"choose symbols from {', '.join(SYMBOLS)}",
+                )
+            name = it.s
+            price, qty = ticks[name], steps[name]
+            if not traded:
+                yield Quote(it.s, it.T, price[it.b], qty[it.B], price[it.a], qty[it.A])
+            elif it.X == "MARKET":
+                yield Trade(it.s, it.T, price[it.p], qty[it.q], it.m, it.t)
     except (OSError, EOFError, zlib.error, ValueError, ArithmeticError, msgspec.DecodeError) as error:
         raise UserError(f"{file} is not a usable capture", f"after line {number}: {error}", "give a complete capture") from None
 
 
-def _with_marks(events: Iterable[Trade | Quote], symbols: dict[str, Symbol], seed: int) -> Iterator[MarketEvent]:
+def _with_marks(events: Iterable[Trade | Quote | Depth], symbols: dict[str, Symbol], seed: int) -> Iterator[MarketEvent]:
     due: dict[str, int] = {}
     for event in events:
         yield event
