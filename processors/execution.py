@@ -156,6 +156,8 @@ def fold(state: State, order: Order) -> State:
         return state
     if order.attempt > intent.attempt and _rank(intent.state) >= _RANK[OrderState.ACKED]:
         return state
+    if intent.state is OrderState.ACKED and order.state is OrderState.REFUSED:
+        return state  # what the exchange has taken was not refused: a worker that was frozen speaks of its own late call
     if order.attempt == intent.attempt and _rank(order.state) <= _rank(intent.state) and order.filled_quantity <= intent.filled:
         return state
     moved = msgspec.structs.replace(

@@ -24,9 +24,11 @@ from infra.venue.port import Ack, Book, Meaning, OrderRequest, Outcome, OutcomeK
 from processors import execution, intents
 from processors.execution import State, Todo, Work
 from processors.intents import Intent
-from schemas.ids import partition_of
+from schemas.ids import Purpose, partition_of
+from schemas.policy import Execution
 from schemas.trading import Order, OrderState
 from schemas.units import OrderSide
+from streams.absence import Sought, seek
 from streams.envelope import Cause
 from streams.stage import NotOwner, Outbox
 
@@ -35,9 +37,9 @@ log = logging.getLogger(__name__)
 RECONCILE_S = 10.0
 JUST_SAID_S = 2.0
 """An order younger than this may not be in the exchange's lists yet."""
+TOO_LATE = -1021
 ABSENT_AFTER = 3
 """Answers "no such order", after the window, that prove an entry absent."""
-ASK_EVERY_S = 3.5
 AGAIN_S = (0.05, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -100,6 +102,10 @@ class Desk:
         await self._venue.close()
 
     # -- tasks
+
+    @property
+    def _policy(self) -> Execution:
+        return self.outbox.policy()[1].execution
 
     @property
     def outbox(self) -> Outbox:
@@ -168,9 +174,13 @@ class Desk:
         await self.outbox.prove_ownership(partition_of(key))
         await self._say(key, intent, OrderState.SENDING, sent_at=sent_at)
         try:
-            ack = await self._call(intent, sent_at)
+            async with asyncio.timeout(self._policy.request_timeout_s):
+                ack = await self._call(intent, sent_at)
         except VenueError as e:
             await self._refused(key, intent, e.outcome)
+            return
+        except TimeoutError:
+            await self._refused(key, intent, Outcome(OutcomeKind.UNKNOWN, None, "no answer in time"))
             return
         if intent.cancels is not None:
             await self._say(key, intent, OrderState.CANCELED, reason="done")
@@ -193,7 +203,7 @@ class Desk:
 
     async def _call(self, intent: Intent, sent_at: int) -> Ack | None:
         """The one place where an order leaves the house."""
-        window = self.outbox.policy()[1].execution.recv_window_ms
+        window = self._policy.recv_window_ms
         if intent.cancels is not None:
             if intent.book == Book.ALGO:
                 await self._venue.cancel_algo(intent.instrument, intent.cancels)
@@ -226,6 +236,8 @@ class Desk:
     async def _refused(self, key: str, intent: Intent, outcome: Outcome) -> None:
         """What a failed call means for the order. Only UNKNOWN leaves it open."""
         state, again = OrderState.REFUSED, False
+        if outcome.code == TOO_LATE:  # we were frozen, or our clock is wrong: who is not the owner any more says nothing
+            await self.outbox.prove_ownership(partition_of(key))
         match outcome.kind, outcome.meaning:
             case (_, Meaning.DUPLICATE_ID) | (OutcomeKind.UNKNOWN, _):
                 state, again = OrderState.UNKNOWN, intent.cancels is not None
@@ -261,27 +273,29 @@ class Desk:
     async def _resolve(self, key: str, intent: Intent) -> None:
         """Asks until the exchange knows the order, or denies it after the window in which it could still arrive.
 
-        A risk-reducing order is tried again after one denial: reduce-only and closePosition make a second one harmless.
+        A close, or the net, is tried again after one denial: reduce-only and closePosition make a second one harmless.
         """
-        window_ms = self.outbox.policy()[1].execution.recv_window_ms
-        horizon_ms = (intent.sent_at or 0) + window_ms + 1000
+        policy = self._policy
+        urgent = intent.cancels is not None or intent.purpose is Purpose.CLOSE or intent.close_position
+        horizon_ms = (intent.sent_at or 0) + policy.recv_window_ms + policy.resolve_after_s * 1000
         denials, wait_s = 0, 0.25
         while denials < (ABSENT_AFTER if intent.entry else 1):
-            if intent.entry and (early_ms := horizon_ms - self._venue.request_ms()) > 0:
+            if not urgent and (early_ms := horizon_ms - self._venue.request_ms()) > 0:
                 await asyncio.sleep(early_ms / 1000)
             try:
-                found = await self._query(intent)
-            except VenueError as e:
-                log.warning("no answer to a query", extra={"client_id": intent.client_id, "why": str(e)})
+                async with asyncio.timeout(policy.request_timeout_s):
+                    found, proven = await self._look_for(intent)
+            except (VenueError, TimeoutError) as e:
+                log.warning("no answer to a query", extra={"client_id": intent.client_id, "why": str(e) or "in time"})
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, 4.0)
                 continue
             if found is not None:
                 await self._found(key, intent, found)
                 return
-            denials += 1
-            if intent.entry and denials < ABSENT_AFTER:
-                await asyncio.sleep(ASK_EVERY_S)
+            denials = denials + 1 if proven else 0
+            if denials < (ABSENT_AFTER if intent.entry else 1):
+                await asyncio.sleep(policy.ask_every_s)
         view = self._views.get(key)
         at = view.market_at if view else 0
         if intent.cancels is not None:
@@ -290,6 +304,13 @@ class Desk:
             await self._say(key, intent, OrderState.ABANDONED, reason="never arrived, and its time is over")
         else:
             await self._publish(key, intent, intents.again(intent, at, "proven absent"))
+
+    async def _look_for(self, intent: Intent) -> Sought:
+        """By its client id, and where that is denied, among the newest of its instrument."""
+        found = await self._query(intent)
+        if found is not None or intent.cancels is not None:
+            return Sought(found, proven=found is None)
+        return await seek(self._venue, intent)
 
     async def _query(self, intent: Intent) -> VenueOrder | None:
         name = intent.cancels or intent.client_id

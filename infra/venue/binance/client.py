@@ -291,6 +291,14 @@ class BinanceUsdm:
         rows = await self._signed("open_algo_orders", "get", "openAlgoOrders", _symbol(instrument))
         return [wire.algo_order(row) for row in (rows if isinstance(rows, list) else rows.get("orders", []))]
 
+    async def newest_orders(self, instrument: str) -> list[VenueOrder]:
+        """Of the ordinary book, whatever their state, oldest first: another way to an order than asking for its id."""
+        return [wire.order(row) for row in await self._signed("newest_orders", "get", "allOrders", _symbol(instrument))]
+
+    async def newest_algo_orders(self, instrument: str) -> list[VenueOrder]:
+        rows = await self._signed("newest_algo_orders", "get", "allAlgoOrders", _symbol(instrument))
+        return [wire.algo_order(row) for row in rows]
+
     # -- the account
 
     async def positions(self) -> list[VenuePosition]:
