@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     clickhouse_url: str = Field(default="", description="empty: the embedded ClickHouse")
     clickhouse_port: int = 18123
     clickhouse_database: str = "quantum"
+    venue_url: str = Field(default="", description="REST of the venue; empty: the local exchange")
+    venue_stream_url: str = Field(default="", description="sockets of the venue; empty: where its REST is")
     exchange_port: int = 18090
     exchange_control_port: int = 18091
     probe_port: int = Field(default=18100, description="first port of the workers' /livez /readyz /metrics; 0: any free port")
@@ -77,7 +79,11 @@ class Settings(BaseSettings):
 
     @property
     def exchange_url(self) -> str:
-        return f"http://{self.host}:{self.exchange_port}"
+        return self.venue_url or f"http://{self.host}:{self.exchange_port}"
+
+    @property
+    def stream_url(self) -> str:
+        return self.venue_stream_url or "ws" + self.exchange_url.removeprefix("http")
 
     @property
     def exchange_control_url(self) -> str:
