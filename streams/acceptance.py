@@ -176,9 +176,9 @@ def page() -> str:
     lines = [
         "# What a venue must do",
         "",
-        "`quantum venue check` tries each item with the client that trades, on the smallest size that is allowed, and leaves no order",
-        "and no position. `--target local` (default) starts a local exchange for itself; `--target testnet` needs a testnet key in",
-        "`QT_API_KEY` and `QT_API_SECRET`. Exit code 3 when an item fails. This list is made by `quantum venue list --markdown`.",
+        "`quantum venue check` tries each item with the client that trades, on the smallest size that is allowed, and leaves no",
+        "order and no position. `--target local` (default) starts a local exchange for itself; `--target testnet` needs a testnet",
+        "key in `QT_API_KEY` and `QT_API_SECRET`. Exit code 3 when an item fails. Made by `quantum venue list --markdown`.",
         "",
         *(f"{each.number}. {each.about}" for each in ITEMS),
     ]

@@ -273,6 +273,15 @@ def bench_state(
         raise typer.Exit(DOES_NOT_ADD_UP)
 
 
+@bench_app.command("orders")
+def bench_orders(as_json: Json = False) -> None:
+    """What our order path costs over the bare client, and what the local exchange's engine does in a second."""
+    from streams.bench.orders import run
+
+    found = run()
+    show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
+
+
 @bench_app.command("matrix")
 def bench_matrix(
     true_times: Annotated[bool, typer.Option("--true-times", help="The real session, window and freeze; takes long.")] = False,

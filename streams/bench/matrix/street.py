@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.request
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from streams.bench.matrix.exchange import symbols
 from streams.envelope import seal
 from streams.worker import state_topics
 
+WORKERS = (("execution", 0), ("execution", 1), ("account", 0), ("positions", 0))
 READ = (topics.TRADE_ORDERS.name, topics.TRADE_FILLS.name, topics.TRADE_POSITIONS.name)
 
 
@@ -61,10 +62,10 @@ class Waits:
 class Member:
     """One worker process; started again when it has ended, as the launcher does."""
 
-    def __init__(self, name: str, index: int, env: dict[str, str], gates: Path, log: Path, mutant: str) -> None:
+    def __init__(self, name: str, index: int, env: dict[str, str], argv: list[str], log: Path) -> None:
         self.name, self.restarts = name, -1
         self.frozen = False
-        self._argv = [sys.executable, "-m", "streams.bench.matrix.worker", name, str(gates), *([mutant] if mutant else [])]
+        self._argv = [sys.executable, "-m", *argv]
         self._probe = free_port()
         self._env = os.environ | env | {"QT_WORKER_INDEX": str(index), "QT_PROBE_PORT": str(self._probe)}
         self._log = log
@@ -100,9 +101,16 @@ class Member:
 
 
 class Street:
-    """`with Street(directory, waits) as street:`. `mutant`: see worker.py."""
+    """`with Street(directory, waits) as street:`. `mutant`: see worker.py. `argv`: how to run a worker of that name."""
 
-    def __init__(self, directory: Path, waits: Waits, mutant: str = "") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        waits: Waits,
+        mutant: str = "",
+        workers: Sequence[tuple[str, int]] = WORKERS,
+        argv: Callable[[str], list[str]] | None = None,
+    ) -> None:
         kafka_port, controller_port, self._port, self._control = free_ports(4)
         self.waits = waits
         self.directory = directory
@@ -118,7 +126,8 @@ class Street:
             "QT_SYMBOLS": ",".join(sorted(self.even + self.odd)),
             "QT_SESSION_TIMEOUT_S": str(waits.session_s),
         }
-        self._mutant = mutant
+        self._workers = workers
+        self._argv = argv or (lambda name: held(name, self.gates, mutant))
         self.members: list[Member] = []
         self.log: dict[str, dict[str, list[dict[str, Any]]]] = {name: defaultdict(list) for name in READ}
         self.records: list[dict[str, Any]] = []
@@ -151,10 +160,9 @@ class Street:
         about: dict[str, Any] = {"changed": [], "reason": "matrix", "actor": "matrix"}
         self.write(PolicyVersion(event_id="matrix", at=1, version=1, digest=policy.digest, policy=policy, **about))
         self.until(lambda: self.control("GET", "state") is not None, 60)
-        for name, index in (("execution", 0), ("execution", 1), ("account", 0), ("positions", 0)):
+        for name, index in self._workers:
             log = self.directory / f"{name}-{index}.log"
-            mutant = self._mutant if name == "execution" else ""
-            self.members.append(Member(name, index, self._env, self.gates, log, mutant))
+            self.members.append(Member(name, index, self._env, self._argv(name), log))
         threading.Thread(target=self._tail, daemon=True).start()
         threading.Thread(target=self._tick, daemon=True).start()
         self.all_ready()
@@ -245,6 +253,11 @@ class Street:
     def open_gates(self) -> None:
         for path in self.gates.iterdir():
             path.unlink()
+
+
+def held(name: str, gates: Path, mutant: str) -> list[str]:
+    """A worker with gates; only execution is broken on purpose."""
+    return ["streams.bench.matrix.worker", name, str(gates), *([mutant] if mutant and name == "execution" else [])]
 
 
 class Seen:
