@@ -34,7 +34,8 @@ from schemas.ids import partition_of
 
 START_T = 1_767_225_600_000
 PRICE = Decimal(100)
-EACH = 48
+EVERY_MS = 3000
+EACH = 66
 """Instruments in even partitions, and as many in odd ones: the two execution workers hold one kind each."""
 
 
@@ -52,7 +53,7 @@ def symbols() -> tuple[list[str], list[str]]:
 
 
 class FlatMarket:
-    """Every instrument stands at PRICE; a mark and a trade of each per market second."""
+    """Every instrument stands at PRICE; now and then a mark and a trade of each."""
 
     label: Label = "ticks"
     mark_origin: MarkOrigin = "generated"
@@ -80,7 +81,7 @@ class FlatMarket:
                 yield Quote(symbol.name, t, self._price, 10_000_000, self._price + 1, 10_000_000)
                 yield Trade(symbol.name, t, self._price, 5, True)
                 yield Mark(symbol.name, t, PRICE, PRICE, Decimal("0.0001"), next_funding(t))
-            t += 1000
+            t += EVERY_MS
 
 
 async def serve(port: int, control_port: int, directory: Path) -> None:

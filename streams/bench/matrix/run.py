@@ -181,6 +181,7 @@ class Round:
                 self._wait_at_boundaries(mine, all_=worker == "execution")
                 self._disturb(worker, {play.case.disturbance for play in mine})
         street.open_gates()
+        street.all_ready()
         bad = self._settle(self.plays, after, lambda play, seen: not play.wrong(seen), 30 * waits.session_s)
         street.control("DELETE", "faults")
         self._flatten(after)
