@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     model_dir: Path | None = Field(default=None, description="directory of model.onnx and manifest.json; empty: the seed model")
 
     worker_index: int = Field(default=0, ge=0, description="ordinal of this member among those of its worker")
+    weight_limit: int = Field(default=2400, ge=100, description="request weight a minute that the venue allows this address")
     session_timeout_s: float = Field(default=6.0, gt=0)
     state_flush_s: float = Field(default=0.1, gt=0)
     heartbeat_s: float = Field(default=2.0, gt=0)

@@ -48,7 +48,7 @@ class Desk:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._venue = BinanceUsdm(settings)
+        self._venue = BinanceUsdm(settings, who="execution")
         self._outbox: Outbox | None = None
         self._live: set[int] = set()
         self._views: dict[str, State] = {}

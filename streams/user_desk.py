@@ -53,7 +53,7 @@ class UserDesk:
         self._due: set[str] = set()
         self._suspect: set[str] = set()
         self._turn = asyncio.Lock()
-        self._venue = BinanceUsdm(settings, patient=True)
+        self._venue = BinanceUsdm(settings, who="account", patient=True)
         self._stream: Socket | None = None
         self._work: asyncio.Task[None] | None = None
         self._clients: dict[str, str] = {}

@@ -75,12 +75,14 @@ class FlatMarket:
                 yield Candle5m(symbol.name, self.start_t - i * CANDLE_MS, p, p + 1, p - 1, p, 1_000)
 
     def events(self, resume_t: int | None = None) -> Iterator[MarketEvent]:
-        t = self.start_t if resume_t is None else resume_t + 1
+        t = self.start_t if resume_t is None else resume_t + 1  # by phase: quotes and trades, half a period later the marks
         while True:
             for symbol in self.symbols:
                 yield Quote(symbol.name, t, self._price, 10_000_000, self._price + 1, 10_000_000)
                 yield Trade(symbol.name, t, self._price, 5, True)
-                yield Mark(symbol.name, t, PRICE, PRICE, Decimal("0.0001"), next_funding(t))
+            for symbol in self.symbols:
+                at = t + EVERY_MS // 2
+                yield Mark(symbol.name, at, PRICE, PRICE, Decimal("0.0001"), next_funding(at))
             t += EVERY_MS
 
 

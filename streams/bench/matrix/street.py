@@ -124,6 +124,7 @@ class Street:
             "QT_EXCHANGE_CONTROL_PORT": str(self._control),
             "QT_RUN_DIR": str(directory / "run"),
             "QT_SYMBOLS": ",".join(sorted(self.even + self.odd)),
+            "QT_WEIGHT_LIMIT": "1000000",  # its exchange enforces none
             "QT_SESSION_TIMEOUT_S": str(waits.session_s),
         }
         self._workers = workers
@@ -139,11 +140,13 @@ class Street:
     # -- life
 
     def __enter__(self) -> Street:
+        began = False
         try:
             self._start()
-        except BaseException:
-            self.__exit__()
-            raise
+            began = True
+        finally:
+            if not began:
+                self.__exit__()
         return self
 
     def _start(self) -> None:
