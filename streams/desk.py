@@ -30,11 +30,15 @@ from schemas.trading import Order, OrderState
 from schemas.units import OrderSide
 from streams.absence import Sought, seek
 from streams.envelope import Cause
+from streams.recovery import naked
 from streams.stage import NotOwner, Outbox
 
 log = logging.getLogger(__name__)
 
 RECONCILE_S = 10.0
+RECOVER_S = 1.0
+FEW = 20
+"""Instruments up to which the books are read one by one: 2 of weight each instead of 80."""
 JUST_SAID_S = 2.0
 """An order younger than this may not be in the exchange's lists yet."""
 TOO_LATE = -1021
@@ -57,6 +61,9 @@ class Desk:
         self._acked: dict[str, float] = {}
         self._leverage: dict[str, int] = {}
         self._reconciler: asyncio.Task[None] | None = None
+        self._protected = asyncio.Event()
+        self._recovery: asyncio.Task[None] | None = None
+        self._arrivals = 0
 
     # -- the stage's word
 
@@ -67,6 +74,10 @@ class Desk:
 
     def on_live(self, partition: int, states: Mapping[str, State]) -> None:
         self._live.add(partition)
+        self._arrivals += 1
+        self._protected.clear()
+        if self._recovery is None or self._recovery.done():
+            self._recovery = asyncio.ensure_future(self._recover())
         for key, state in states.items():
             self.on_state(key, state)
 
@@ -95,7 +106,7 @@ class Desk:
 
     async def close(self) -> None:
         """Ends all tasks; SENDING orders are resolved by whoever comes next."""
-        tasks = [*self._tasks.values(), *([self._reconciler] if self._reconciler else [])]
+        tasks = [*self._tasks.values(), *(task for task in (self._reconciler, self._recovery) if task)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -168,8 +179,10 @@ class Desk:
     async def _send(self, key: str, intent: Intent) -> None:
         if intent.attempt > 1:
             await asyncio.sleep(AGAIN_S[min(intent.attempt - 2, len(AGAIN_S) - 1)])
-        if intent.entry and not await self._leverage_is_set(key, intent):
-            return
+        if intent.entry:
+            await self._protected.wait()
+            if self._is_late(key, intent) or not await self._leverage_is_set(key, intent):
+                return
         sent_at = self._venue.request_ms()
         await self.outbox.prove_ownership(partition_of(key))
         await self._say(key, intent, OrderState.SENDING, sent_at=sent_at)
@@ -187,6 +200,28 @@ class Desk:
         else:
             assert ack is not None
             await self._say(key, intent, OrderState.ACKED, exchange_id=ack.exchange_id)
+
+    def _is_late(self, key: str, intent: Intent) -> bool:
+        """It has waited too long; what is due next says so."""
+        view = self._views.get(key)
+        return view is None or (intent.not_after is not None and view.market_at > intent.not_after)
+
+    async def _recover(self) -> None:
+        """With every partition that becomes ours: entries open when no position is without a stop."""
+        told: list[str] = []
+        while True:
+            arrivals = self._arrivals
+            try:
+                found = await naked(self._venue)
+            except VenueError as e:
+                found = [str(e)]
+            if not found and arrivals == self._arrivals:
+                self._protected.set()
+                return
+            if found and found != told:
+                told = found
+                log.warning("entries wait until every position is protected", extra={"without": found})
+            await asyncio.sleep(RECOVER_S if found else 0)
 
     async def _leverage_is_set(self, key: str, intent: Intent) -> bool:
         if intent.leverage is None or self._leverage.get(key) == intent.leverage:
@@ -353,7 +388,10 @@ class Desk:
         ]
         if not resting:
             return
-        listed = [*await self._venue.open_orders(), *await self._venue.open_algo_orders()]
+        names = {key for key, _ in resting}
+        scopes = sorted(names) if len(names) <= FEW else [None]
+        listed = [order for name in scopes for order in await self._venue.open_orders(name)]
+        listed += [order for name in scopes for order in await self._venue.open_algo_orders(name)]
         known = {order.exchange_id for order in listed} | {order.client_id for order in listed}
         for key, intent in resting:
             if intent.client_id in known or intent.exchange_id in known:

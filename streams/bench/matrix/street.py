@@ -35,6 +35,7 @@ from streams.envelope import seal
 from streams.worker import state_topics
 
 WORKERS = (("execution", 0), ("execution", 1), ("account", 0), ("positions", 0))
+READY_S = 180.0
 READ = (topics.TRADE_ORDERS.name, topics.TRADE_FILLS.name, topics.TRADE_POSITIONS.name)
 
 
@@ -156,7 +157,7 @@ class Street:
             self._exchange = children.spawn(
                 [*argv, str(self.directory / "exchange")], stdout=out, stderr=subprocess.STDOUT, cwd=CHECKOUT
             )
-        self.kafka.wait_ready()
+        self.kafka.wait_ready(READY_S)
         ensure_topics(self.kafka.bootstrap, [TopicSpec(t.name, t.partitions, t.config) for t in topics.ALL] + state_topics())
         self._producer = Producer({"bootstrap.servers": self.kafka.bootstrap, "acks": "all", "logger": logs.librdkafka})
         policy = self.waits.policy()
@@ -172,8 +173,10 @@ class Street:
 
     def all_ready(self) -> None:
         """Every worker holds its partitions."""
-        if not self.until(lambda: all(member.ready() for member in self.members), 180):
-            raise UserError("the matrix cannot go on", "a worker is not ready after 180 s", "look whether this machine is busy")
+        if not self.until(lambda: all(member.ready() for member in self.members), READY_S):
+            raise UserError(
+                "the matrix cannot go on", f"a worker is not ready after {READY_S:.0f} s", "look whether this machine is busy"
+            )
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
@@ -202,7 +205,7 @@ class Street:
     def write(self, *events: Event | hot.Marks) -> None:
         for event in events:
             topic, key, value, partition, headers = seal(event, "matrix")
-            self._producer.produce(topic, value, key, partition=partition, headers=headers)
+            self._producer.produce(topic, value, key, partition=partition, headers=[*headers])
         self._producer.flush(20)
 
     def _tick(self) -> None:
@@ -290,8 +293,8 @@ class Seen:
         """Orders under these ids that live or were filled, children of conditional ones apart."""
         orders = [o for o in self.orders.values() if o["client_id"] in client_ids and not o["algo_id"]]
         algos = [a for a in self.algos.values() if a["client_id"] in client_ids]
-        living = sum(o["filled"] > 0 or o["status"] in ("NEW", "PARTIALLY_FILLED") for o in orders)
-        return living + sum(a["status"] in ("NEW", "TRIGGERING", "TRIGGERED", "FINISHED") for a in algos)
+        living = [o for o in orders if o["filled"] > 0 or o["status"] in ("NEW", "PARTIALLY_FILLED")]
+        return len(living) + len([a for a in algos if a["status"] in ("NEW", "TRIGGERING", "TRIGGERED", "FINISHED")])
 
     @property
     def filled(self) -> Decimal:
