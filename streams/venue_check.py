@@ -42,21 +42,25 @@ def run(settings: Settings, target: str, symbol: str = "BTCUSDT") -> dict[str, A
 def _on_local(symbol: str) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="quantum-venue-") as directory:
         port, control_port = free_ports(2)
-        settings = load(exchange_port=port, exchange_control_port=control_port)
-        argv = [*python("infra.venue.local"), "--port", str(port), "--control-port", str(control_port)]
-        argv += ["--data-dir", directory, "--speed", "1", "--symbols", symbol]
-        ready = f"{settings.exchange_url}/fapi/v1/time"
-        env = {
-            "QT_LOCAL_API_KEY": settings.api_key.get_secret_value(),
-            "QT_LOCAL_API_SECRET": settings.api_secret.get_secret_value(),
-        }
-        exchange = Process("exchange", argv, os.environ | env, Path(directory) / "exchange.jsonl", ready)
+        settings = load(exchange_port=port, exchange_control_port=control_port, venue_url="", venue_stream_url="")
+        exchange = local_exchange(settings, symbol, Path(directory))
         exchange.start()
         try:
             exchange.wait_ready()
             return _try(settings, symbol)
         finally:
             exchange.stop()
+
+
+def local_exchange(settings: Settings, symbol: str, directory: Path) -> Process:
+    """One of one symbol, at the pace of the clock."""
+    ports = ("--port", str(settings.exchange_port), "--control-port", str(settings.exchange_control_port))
+    argv = [*python("infra.venue.local"), *ports, "--data-dir", str(directory), "--speed", "1", "--symbols", symbol]
+    env = os.environ | {
+        "QT_LOCAL_API_KEY": settings.api_key.get_secret_value(),
+        "QT_LOCAL_API_SECRET": settings.api_secret.get_secret_value(),
+    }
+    return Process("exchange", argv, env, directory / "exchange.jsonl", f"{settings.exchange_url}/fapi/v1/time")
 
 
 def _try(settings: Settings, symbol: str) -> list[dict[str, Any]]:
