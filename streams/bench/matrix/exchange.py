@@ -9,7 +9,7 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -53,18 +53,18 @@ def symbols() -> tuple[list[str], list[str]]:
 
 
 class FlatMarket:
-    """Every instrument stands at PRICE; now and then a mark and a trade of each."""
+    """Every instrument stands at PRICE; now and then a mark and a trade of each. `names`: other ones than the matrix needs."""
 
     label: Label = "ticks"
     mark_origin: MarkOrigin = "generated"
     history_is_generated = True
     start_t = START_T
 
-    def __init__(self) -> None:
+    def __init__(self, names: Sequence[str] = ()) -> None:
         even, odd = symbols()
         like = SYMBOLS["SOLUSDT"]
         self.symbols: tuple[Symbol, ...] = tuple(
-            replace(like, name=name, base=name.removesuffix("USDT"), base_price=PRICE) for name in sorted(even + odd)
+            replace(like, name=name, base=name.removesuffix("USDT"), base_price=PRICE) for name in sorted(names or even + odd)
         )
         self._price = int(PRICE / like.tick)
 
