@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     clickhouse_url: str = Field(default="", description="empty: the embedded ClickHouse")
     clickhouse_port: int = 18123
     clickhouse_database: str = "quantum"
+    venue_url: str = Field(default="", description="REST of the venue; empty: the local exchange")
+    venue_stream_url: str = Field(default="", description="sockets of the venue; empty: where its REST is")
     exchange_port: int = 18090
     exchange_control_port: int = 18091
     probe_port: int = Field(default=18100, description="first port of the workers' /livez /readyz /metrics; 0: any free port")
@@ -59,6 +61,7 @@ class Settings(BaseSettings):
     model_dir: Path | None = Field(default=None, description="directory of model.onnx and manifest.json; empty: the seed model")
 
     worker_index: int = Field(default=0, ge=0, description="ordinal of this member among those of its worker")
+    weight_limit: int = Field(default=2400, ge=100, description="request weight a minute that the venue allows this address")
     session_timeout_s: float = Field(default=6.0, gt=0)
     state_flush_s: float = Field(default=0.1, gt=0)
     heartbeat_s: float = Field(default=2.0, gt=0)
@@ -77,7 +80,11 @@ class Settings(BaseSettings):
 
     @property
     def exchange_url(self) -> str:
-        return f"http://{self.host}:{self.exchange_port}"
+        return self.venue_url or f"http://{self.host}:{self.exchange_port}"
+
+    @property
+    def stream_url(self) -> str:
+        return self.venue_stream_url or "ws" + self.exchange_url.removeprefix("http")
 
     @property
     def exchange_control_url(self) -> str:

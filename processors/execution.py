@@ -26,6 +26,7 @@ from processors import order_ids
 from processors.intents import MAX_ATTEMPTS, ZERO, Intent, entry_intents, exit_intent, said
 from processors.step import Context, Step
 from schemas import hot, ids
+from schemas.events import Event
 from schemas.ids import Purpose
 from schemas.trading import Entry, Exit, ExitReason, Fill, Order, OrderState, OrderType, OrderUpdate
 
@@ -156,6 +157,8 @@ def fold(state: State, order: Order) -> State:
         return state
     if order.attempt > intent.attempt and _rank(intent.state) >= _RANK[OrderState.ACKED]:
         return state
+    if intent.state is OrderState.ACKED and order.state is OrderState.REFUSED:
+        return state  # what the exchange has taken was not refused: a worker that was frozen speaks of its own late call
     if order.attempt == intent.attempt and _rank(order.state) <= _rank(intent.state) and order.filled_quantity <= intent.filled:
         return state
     moved = msgspec.structs.replace(
@@ -184,9 +187,7 @@ def _close_at_once(state: State, net: Intent, entry: Intent) -> State:
     if close_id in state.intents or close_id in state.finished or not filled:
         return state
     close = msgspec.structs.replace(
-        net,
-        first_id=close_id,
-        client_id=close_id,
+        _fresh(net, close_id),
         purpose=Purpose.CLOSE,
         order_type=OrderType.MARKET,
         book="ORDER",
@@ -194,10 +195,6 @@ def _close_at_once(state: State, net: Intent, entry: Intent) -> State:
         trigger_price=None,
         close_position=False,
         after=None,
-        state=OrderState.PLANNED,
-        attempt=1,
-        sent_at=None,
-        exchange_id=None,
     )
     return _put(state, close)
 
@@ -209,11 +206,37 @@ def _filled(state: State, fill: Fill) -> Step[State]:
     filled = intent.filled + fill.quantity
     moved = msgspec.structs.replace(intent, filled=filled, seen=(*intent.seen[-63:], fill.trade_id))
     whole = intent.quantity is not None and filled >= intent.quantity
-    state = _put(state, moved)
+    renewed = _net_anew(_put(state, moved), moved, fill)
+    state, events = renewed.state or state, list(renewed.events)
     if not whole:
-        return Step(state)
+        return Step(state, events)
     event = said(moved, OrderState.FILLED, fill.at, exchange_id=fill.order_id)
-    return Step(fold(state, event), (event,))
+    return Step(fold(state, event), (event, *events))
+
+
+def _net_anew(state: State, entry: Intent, fill: Fill) -> Step[State]:
+    """A fill of an entry whose net has gone, by its trigger or otherwise: what came in late gets a net of its own."""
+    nets = [net for net in state.intents.values() if net.after == entry.first_id and net.cancels is None]
+    if not entry.entry or not nets or any(not net.state.terminal for net in nets):
+        return Step(state)
+    name = ids.client_id(Purpose.STOP, "late fill", entry.first_id, fill.trade_id)
+    return _planned(state, [_fresh(nets[-1], name)], fill.at)
+
+
+def _rest_canceled(state: State, net: Intent, at: int) -> Step[State]:
+    """The net has been triggered: what its entry has not filled yet shall not be filled any more."""
+    entry = state.intents.get(net.after or "")
+    if entry is None or entry.state.terminal:
+        return Step(state)
+    name = order_ids.cancel_id(f"rest of {entry.client_id}")
+    cancel = msgspec.structs.replace(_fresh(entry, name), entry=False, cancels=entry.client_id, reduce_only=True, not_after=None)
+    return _planned(state, [cancel], at)
+
+
+def _fresh(intent: Intent, name: str) -> Intent:
+    """The same wish under another id, from the beginning."""
+    begin: dict[str, Any] = {"state": OrderState.PLANNED, "attempt": 1, "sent_at": None, "exchange_id": None}
+    return msgspec.structs.replace(intent, first_id=name, client_id=name, filled=ZERO, seen=(), **begin)
 
 
 _OUTCOME = {
@@ -229,6 +252,7 @@ _OUTCOME = {
     "REJECTED": OrderState.EXPIRED,
 }
 """A conditional order that the exchange rejects at its trigger has rested until then: EXPIRED. REFUSED never rested."""
+_TRIGGERED = ("TRIGGERING", "TRIGGERED", "FINISHED")
 
 
 def outcome_of(status: str) -> OrderState | None:
@@ -244,11 +268,15 @@ def _updated(state: State, update: OrderUpdate) -> Step[State]:
         return Step(state)
     if update.book == "ORDER" and intent.book == "ALGO" and reached is not OrderState.FILLED:
         return Step(state)  # the triggered order's own steps; the conditional one tells how it ends
+    events: tuple[Event, ...] = ()
+    if update.book == "ALGO" and update.status in _TRIGGERED:
+        canceled = _rest_canceled(state, intent, update.at)
+        state, events = canceled.state or state, tuple(canceled.events)
     if _rank(reached) <= _rank(intent.state):
-        return Step(state)
+        return Step(state, events)
     state = _put(state, intent)
     event = said(intent, reached, update.at, exchange_id=update.exchange_id, reason=update.detail, filled=update.filled_quantity)
-    return Step(fold(state, event), (event,))
+    return Step(fold(state, event), (event, *events))
 
 
 def _by_client_id(state: State, client_id: str) -> Intent | None:
@@ -281,13 +309,16 @@ def _rank(state: OrderState) -> int:
 
 
 def _put(state: State, intent: Intent) -> State:
-    """Stores an intent; a finished one is remembered by its outcome. A filled entry stays until its stop rests."""
+    """Stores an intent; a finished one is remembered by its outcome. A filled entry stays until its stop rests, a net that has
+    gone until its entry has: the rest may still fill."""
     intents = dict(state.intents)
     intents[intent.first_id] = intent
     finished = dict(state.finished)
     waited_for = [o.after for o in intents.values() if o.after is not None and o.state in (*_ON_THE_WAY, OrderState.UNKNOWN)]
     for key, held in list(intents.items()):
-        if held.state.terminal and not (key in waited_for and held.filled > ZERO):
+        entry = intents.get(held.after or "")
+        needed = (key in waited_for and held.filled > ZERO) or (entry is not None and not entry.state.terminal)
+        if held.state.terminal and not needed:
             del intents[key]
             finished.pop(key, None)
             finished[key] = OrderState.FILLED if held.filled > ZERO else held.state

@@ -60,12 +60,18 @@ class Opposite(StrEnum):
 
 
 class Execution(Section):
-    """`entry_ttl_s` counts in venue time; the rest are wall seconds."""
+    """`entry_ttl_s` counts in venue time; the rest are wall seconds.
+
+    A request may arrive until its window (`recv_window_ms`) is over. An order whose answer was lost is absent when the exchange has
+    denied it three times, `ask_every_s` apart, the first time `resolve_after_s` behind the window.
+    """
 
     order_type: str = Field(default="MARKET", pattern="^(MARKET|LIMIT)$")
     entry_ttl_s: int = Field(default=600, ge=1)
     recv_window_ms: int = Field(default=5000, ge=100, le=5000)
     request_timeout_s: float = Field(default=8.0, gt=0, allow_inf_nan=False)
+    resolve_after_s: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    ask_every_s: float = Field(default=3.5, gt=0, allow_inf_nan=False)
     on_opposite: Opposite = Opposite.CLOSE
     max_slippage: Money = Field(default=Decimal("0.01"), gt=0)
 

@@ -21,6 +21,7 @@ from schemas.signals import Decision, Prediction
 from schemas.trading import (
     AccountSnapshot,
     Closed,
+    Correction,
     Entry,
     Exit,
     ExitDecision,
@@ -223,6 +224,17 @@ ACCOUNT_SNAPSHOTS = Topic(
     ("account", "at"),
     ("account",),
     ("risk", *_HISTORY),
+)
+ACCOUNT_CORRECTIONS = Topic(
+    "account.corrections",
+    (Correction,),
+    "Where the exchange and our log differed: missed fills, unexplained positions, foreign orders",
+    Key.INSTRUMENT,
+    365 * _DAY,
+    ("instrument", "at"),
+    ("account",),
+    _HISTORY,
+    decision=True,
 )
 TRADE_POSITIONS = Topic(
     "trade.positions",

@@ -210,6 +210,26 @@ class OrderUpdate(AccountEvent):
     detail: str
 
 
+class CorrectionKind(StrEnum):
+    """FILLS_MISSED: trades that the user stream had not told. POSITION_UNEXPLAINED: one that our fills do not add up to.
+    FOREIGN_ORDER: one that rests and is none of ours; it is left alone."""
+
+    FILLS_MISSED = "FILLS_MISSED"
+    POSITION_UNEXPLAINED = "POSITION_UNEXPLAINED"
+    FOREIGN_ORDER = "FOREIGN_ORDER"
+
+
+class Correction(AccountEvent):
+    """Where the exchange and our log differed, and why; the exchange is right. `ours` and `theirs`: what differed, as text."""
+
+    type: Literal["account.correction"] = "account.correction"
+    kind: CorrectionKind
+    reason: str
+    ours: str
+    theirs: str
+    client_id: str = ""
+
+
 class HeldPosition(Value):
     instrument: str
     quantity: Signed

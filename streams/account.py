@@ -1,6 +1,7 @@
-"""account: the exchange's user stream -> trade.fills, account.order-updates, account.snapshots. One instance an account.
+"""account: the exchange's user stream -> trade.fills, account.order-updates, account.snapshots, account.corrections.
 
-The stage folds its own fills; the observer (streams/user_desk.py) owns the stream and says what the fold does not know yet.
+One instance an account. The stage folds its own fills; the observer (streams/user_desk.py) owns the stream and says what the fold
+does not know yet.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from streams.user_desk import UserDesk
 STAGE = Stage(
     name="account",
     inputs=(topics.TRADE_FILLS,),
-    outputs=(topics.TRADE_FILLS, topics.ACCOUNT_ORDER_UPDATES, topics.ACCOUNT_SNAPSHOTS),
+    outputs=(topics.TRADE_FILLS, topics.ACCOUNT_ORDER_UPDATES, topics.ACCOUNT_SNAPSHOTS, topics.ACCOUNT_CORRECTIONS),
     state=account.State,
     step=account.step,
     catch_up=(topics.TRADE_FILLS,),

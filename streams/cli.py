@@ -31,6 +31,7 @@ app = typer.Typer(
 )
 policy_app = typer.Typer(help="The one versioned policy: every number that decides.", rich_markup_mode=None, no_args_is_help=True)
 config_app = typer.Typer(help="Settings: where things are.", rich_markup_mode=None, no_args_is_help=True)
+venue_app = typer.Typer(help="What a venue must do for us.", rich_markup_mode=None, no_args_is_help=True)
 train_app = typer.Typer(help="Train models (needs the extra `train`).", rich_markup_mode=None, no_args_is_help=True)
 bench_app = typer.Typer(
     help="Measure. Each bench starts its own stack on free ports and stops it.", rich_markup_mode=None, no_args_is_help=True
@@ -39,6 +40,7 @@ app.add_typer(policy_app, name="policy")
 app.add_typer(config_app, name="config")
 app.add_typer(train_app, name="train")
 app.add_typer(bench_app, name="bench")
+app.add_typer(venue_app, name="venue")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 
@@ -278,6 +280,60 @@ def bench_state(
     show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
     if not found["equal"]:
         raise typer.Exit(DOES_NOT_ADD_UP)
+
+
+@bench_app.command("orders")
+def bench_orders(as_json: Json = False) -> None:
+    """What our order path costs over the bare client, and what the local exchange's engine does in a second."""
+    from streams.bench.orders import run
+
+    found = run()
+    show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
+
+
+@bench_app.command("matrix")
+def bench_matrix(
+    true_times: Annotated[bool, typer.Option("--true-times", help="The real session, window and freeze; takes long.")] = False,
+    only: Annotated[int, typer.Option(help="So many cases, drawn by --seed; 0: all.")] = 0,
+    seed: int = 1,
+    as_json: Json = False,
+) -> None:
+    """The order path: every boundary crossed with every fault, workers killed and frozen there."""
+    from streams.bench.matrix.run import SCALED, run, sample
+
+    say = (lambda line: None) if as_json else print
+    found = run(sample(only, seed) if only else None, scale=1.0 if true_times else SCALED, say=say)
+    failed = [f"FAIL {name}: {why}" for name, why in found["failed"].items()]
+    show(found, as_json, [*failed, f"{found['passed']} of {found['of']}"])
+    if found["failed"]:
+        raise typer.Exit(DOES_NOT_ADD_UP)
+
+
+@venue_app.command("check")
+def venue_check(
+    target: Annotated[str, typer.Option(help="local: an exchange of its own; testnet: needs a key.")] = "local",
+    symbol: Annotated[str, typer.Option(help="The instrument to try it on.")] = "BTCUSDT",
+    as_json: Json = False,
+) -> None:
+    """Try the acceptance list on a venue, with the client that trades."""
+    from streams.venue_check import run
+
+    found = run(settings(), target, symbol)
+    lines = [f"{'pass' if i['ok'] else 'FAIL'} {i['number']:>2}. {i['about']}\n         {i['detail']}" for i in found["items"]]
+    show(found, as_json, [*lines, f"{found['passed']} of {found['of']}"])
+    if not found["ok"]:
+        raise typer.Exit(DOES_NOT_ADD_UP)
+
+
+@venue_app.command("list")
+def venue_list(markdown: Annotated[bool, typer.Option("--markdown", help="The docs page.")] = False, as_json: Json = False) -> None:
+    """The acceptance list."""
+    from streams.acceptance import ITEMS, page
+
+    if markdown:
+        print(page(), end="")
+        return
+    show({"items": [i.about for i in ITEMS]}, as_json, [f"{i.number:>2}. {i.about}" for i in ITEMS])
 
 
 def main() -> None:

@@ -24,20 +24,26 @@ from infra.venue.port import Ack, Book, Meaning, OrderRequest, Outcome, OutcomeK
 from processors import execution, intents
 from processors.execution import State, Todo, Work
 from processors.intents import Intent
-from schemas.ids import partition_of
+from schemas.ids import Purpose, partition_of
+from schemas.policy import Execution
 from schemas.trading import Order, OrderState
 from schemas.units import OrderSide
+from streams.absence import Sought, seek
 from streams.envelope import Cause
+from streams.recovery import naked
 from streams.stage import NotOwner, Outbox
 
 log = logging.getLogger(__name__)
 
 RECONCILE_S = 10.0
+RECOVER_S = 1.0
+FEW = 20
+"""Instruments up to which the books are read one by one: 2 of weight each instead of 80."""
 JUST_SAID_S = 2.0
 """An order younger than this may not be in the exchange's lists yet."""
+TOO_LATE = -1021
 ABSENT_AFTER = 3
 """Answers "no such order", after the window, that prove an entry absent."""
-ASK_EVERY_S = 3.5
 AGAIN_S = (0.05, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -46,7 +52,7 @@ class Desk:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._venue = BinanceUsdm(settings)
+        self._venue = BinanceUsdm(settings, who="execution")
         self._outbox: Outbox | None = None
         self._live: set[int] = set()
         self._views: dict[str, State] = {}
@@ -55,6 +61,9 @@ class Desk:
         self._acked: dict[str, float] = {}
         self._leverage: dict[str, int] = {}
         self._reconciler: asyncio.Task[None] | None = None
+        self._protected = asyncio.Event()
+        self._recovery: asyncio.Task[None] | None = None
+        self._arrivals = 0
 
     # -- the stage's word
 
@@ -65,6 +74,10 @@ class Desk:
 
     def on_live(self, partition: int, states: Mapping[str, State]) -> None:
         self._live.add(partition)
+        self._arrivals += 1
+        self._protected.clear()
+        if self._recovery is None or self._recovery.done():
+            self._recovery = asyncio.ensure_future(self._recover())
         for key, state in states.items():
             self.on_state(key, state)
 
@@ -93,13 +106,17 @@ class Desk:
 
     async def close(self) -> None:
         """Ends all tasks; SENDING orders are resolved by whoever comes next."""
-        tasks = [*self._tasks.values(), *([self._reconciler] if self._reconciler else [])]
+        tasks = [*self._tasks.values(), *(task for task in (self._reconciler, self._recovery) if task)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._venue.close()
 
     # -- tasks
+
+    @property
+    def _policy(self) -> Execution:
+        return self.outbox.policy()[1].execution
 
     @property
     def outbox(self) -> Outbox:
@@ -162,21 +179,49 @@ class Desk:
     async def _send(self, key: str, intent: Intent) -> None:
         if intent.attempt > 1:
             await asyncio.sleep(AGAIN_S[min(intent.attempt - 2, len(AGAIN_S) - 1)])
-        if intent.entry and not await self._leverage_is_set(key, intent):
-            return
+        if intent.entry:
+            await self._protected.wait()
+            if self._is_late(key, intent) or not await self._leverage_is_set(key, intent):
+                return
         sent_at = self._venue.request_ms()
         await self.outbox.prove_ownership(partition_of(key))
         await self._say(key, intent, OrderState.SENDING, sent_at=sent_at)
         try:
-            ack = await self._call(intent, sent_at)
+            async with asyncio.timeout(self._policy.request_timeout_s):
+                ack = await self._call(intent, sent_at)
         except VenueError as e:
             await self._refused(key, intent, e.outcome)
+            return
+        except TimeoutError:
+            await self._refused(key, intent, Outcome(OutcomeKind.UNKNOWN, None, "no answer in time"))
             return
         if intent.cancels is not None:
             await self._say(key, intent, OrderState.CANCELED, reason="done")
         else:
             assert ack is not None
             await self._say(key, intent, OrderState.ACKED, exchange_id=ack.exchange_id)
+
+    def _is_late(self, key: str, intent: Intent) -> bool:
+        """It has waited too long; what is due next says so."""
+        view = self._views.get(key)
+        return view is None or (intent.not_after is not None and view.market_at > intent.not_after)
+
+    async def _recover(self) -> None:
+        """With every partition that becomes ours: entries open when no position is without a stop."""
+        told: list[str] = []
+        while True:
+            arrivals = self._arrivals
+            try:
+                found = await naked(self._venue)
+            except VenueError as e:
+                found = [str(e)]
+            if not found and arrivals == self._arrivals:
+                self._protected.set()
+                return
+            if found and found != told:
+                told = found
+                log.warning("entries wait until every position is protected", extra={"without": found})
+            await asyncio.sleep(RECOVER_S if found else 0)
 
     async def _leverage_is_set(self, key: str, intent: Intent) -> bool:
         if intent.leverage is None or self._leverage.get(key) == intent.leverage:
@@ -193,7 +238,7 @@ class Desk:
 
     async def _call(self, intent: Intent, sent_at: int) -> Ack | None:
         """The one place where an order leaves the house."""
-        window = self.outbox.policy()[1].execution.recv_window_ms
+        window = self._policy.recv_window_ms
         if intent.cancels is not None:
             if intent.book == Book.ALGO:
                 await self._venue.cancel_algo(intent.instrument, intent.cancels)
@@ -226,6 +271,8 @@ class Desk:
     async def _refused(self, key: str, intent: Intent, outcome: Outcome) -> None:
         """What a failed call means for the order. Only UNKNOWN leaves it open."""
         state, again = OrderState.REFUSED, False
+        if outcome.code == TOO_LATE:  # we were frozen, or our clock is wrong: who is not the owner any more says nothing
+            await self.outbox.prove_ownership(partition_of(key))
         match outcome.kind, outcome.meaning:
             case (_, Meaning.DUPLICATE_ID) | (OutcomeKind.UNKNOWN, _):
                 state, again = OrderState.UNKNOWN, intent.cancels is not None
@@ -261,27 +308,29 @@ class Desk:
     async def _resolve(self, key: str, intent: Intent) -> None:
         """Asks until the exchange knows the order, or denies it after the window in which it could still arrive.
 
-        A risk-reducing order is tried again after one denial: reduce-only and closePosition make a second one harmless.
+        A close, or the net, is tried again after one denial: reduce-only and closePosition make a second one harmless.
         """
-        window_ms = self.outbox.policy()[1].execution.recv_window_ms
-        horizon_ms = (intent.sent_at or 0) + window_ms + 1000
+        policy = self._policy
+        urgent = intent.cancels is not None or intent.purpose is Purpose.CLOSE or intent.close_position
+        horizon_ms = (intent.sent_at or 0) + policy.recv_window_ms + policy.resolve_after_s * 1000
         denials, wait_s = 0, 0.25
         while denials < (ABSENT_AFTER if intent.entry else 1):
-            if intent.entry and (early_ms := horizon_ms - self._venue.request_ms()) > 0:
+            if not urgent and (early_ms := horizon_ms - self._venue.request_ms()) > 0:
                 await asyncio.sleep(early_ms / 1000)
             try:
-                found = await self._query(intent)
-            except VenueError as e:
-                log.warning("no answer to a query", extra={"client_id": intent.client_id, "why": str(e)})
+                async with asyncio.timeout(policy.request_timeout_s):
+                    found, proven = await self._look_for(intent)
+            except (VenueError, TimeoutError) as e:
+                log.warning("no answer to a query", extra={"client_id": intent.client_id, "why": str(e) or "in time"})
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, 4.0)
                 continue
             if found is not None:
                 await self._found(key, intent, found)
                 return
-            denials += 1
-            if intent.entry and denials < ABSENT_AFTER:
-                await asyncio.sleep(ASK_EVERY_S)
+            denials = denials + 1 if proven else 0
+            if denials < (ABSENT_AFTER if intent.entry else 1):
+                await asyncio.sleep(policy.ask_every_s)
         view = self._views.get(key)
         at = view.market_at if view else 0
         if intent.cancels is not None:
@@ -290,6 +339,13 @@ class Desk:
             await self._say(key, intent, OrderState.ABANDONED, reason="never arrived, and its time is over")
         else:
             await self._publish(key, intent, intents.again(intent, at, "proven absent"))
+
+    async def _look_for(self, intent: Intent) -> Sought:
+        """By its client id, and where that is denied, among the newest of its instrument."""
+        found = await self._query(intent)
+        if found is not None or intent.cancels is not None:
+            return Sought(found, proven=found is None)
+        return await seek(self._venue, intent)
 
     async def _query(self, intent: Intent) -> VenueOrder | None:
         name = intent.cancels or intent.client_id
@@ -332,7 +388,10 @@ class Desk:
         ]
         if not resting:
             return
-        listed = [*await self._venue.open_orders(), *await self._venue.open_algo_orders()]
+        names = {key for key, _ in resting}
+        scopes = sorted(names) if len(names) <= FEW else [None]
+        listed = [order for name in scopes for order in await self._venue.open_orders(name)]
+        listed += [order for name in scopes for order in await self._venue.open_algo_orders(name)]
         known = {order.exchange_id for order in listed} | {order.client_id for order in listed}
         for key, intent in resting:
             if intent.client_id in known or intent.exchange_id in known:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 import urllib.request
@@ -11,10 +12,14 @@ from typing import Any
 from infra.broker.admin import offsets, ping
 from infra.errors import UserError
 from infra.settings import Settings
+from infra.venue.binance.client import BinanceUsdm
+from infra.venue.binance.key import Permissions, objections
+from infra.venue.port import VenueError
 from schemas import topics
 from streams.queries import rows_of
 
 CLOCK_SKEW_S = 1.0
+REAL_MONEY = ("https://fapi.binance.com", "https://api.binance.com")
 
 
 def examine(settings: Settings) -> list[dict[str, Any]]:
@@ -24,6 +29,7 @@ def examine(settings: Settings) -> list[dict[str, Any]]:
         ("topics", declared_topics),
         ("clickhouse", clickhouse),
         ("exchange", exchange),
+        ("key", key),
         ("model", model),
     ]
     return [_run(name, check, settings) for name, check in checks]
@@ -80,6 +86,33 @@ def exchange(settings: Settings) -> str:
             "synchronise this machine's clock",
         )
     return f"{settings.exchange_url} answers, clock within {abs(skew) * 1000:.0f} ms"
+
+
+def key(settings: Settings) -> str:
+    """What the API key may do. A key that can withdraw never passes; where money is real, it must be bound to addresses too."""
+    try:
+        found = asyncio.run(_permissions(settings))
+    except VenueError as e:
+        raise UserError(
+            f"the key is not accepted by {settings.exchange_url}", str(e), "correct QT_API_KEY and QT_API_SECRET"
+        ) from e
+    real_money = settings.exchange_url.startswith(REAL_MONEY)
+    if found is None:
+        if real_money:
+            raise UserError("the venue does not tell what the key may do", "a real account must be asked", "try again later")
+        return "accepted; this venue does not tell what it may do"
+    if wrong := objections(found, real_money=real_money):
+        raise UserError(
+            "this key shall not trade", "; ".join(wrong), "make a key that may only trade futures, bound to this address"
+        )
+    where = "from listed addresses" if found.ip_restricted else "from any address (no real money here)"
+    return f"may read and trade futures, cannot withdraw, works {where}"
+
+
+async def _permissions(settings: Settings) -> Permissions | None:
+    async with BinanceUsdm(settings) as venue:
+        await venue.account()
+        return await venue.permissions()
 
 
 def model(settings: Settings) -> str:

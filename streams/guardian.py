@@ -352,7 +352,7 @@ def main(settings: Settings) -> None:
 
 
 async def work(loop: Loop) -> None:
-    async with BinanceUsdm(loop.settings) as venue:
+    async with BinanceUsdm(loop.settings, who="guardian") as venue:
         guardian = Guardian(loop, venue, first_policy(loop.settings))
         loop.tell(problems=guardian.problems, metrics=lambda: metrics(guardian), needs_log=False)
         try:

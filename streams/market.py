@@ -239,7 +239,7 @@ def main(settings: Settings) -> None:
 
 
 async def work(loop: Loop) -> None:
-    async with BinanceUsdm(loop.settings, patient=True) as venue:
+    async with BinanceUsdm(loop.settings, who="market", patient=True) as venue:
         gateway = Gateway(loop.settings, venue, loop.outlet, loop.counts.processed)
         loop.tell(
             problems=lambda: () if gateway.ready else ("the feed is not repaired yet",),

@@ -9,27 +9,31 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 
 from aiokafka.errors import KafkaError
 from faust.exceptions import ProducerSendError
+from prometheus_client import REGISTRY
+from prometheus_client.core import GaugeMetricFamily, Metric
 
 from infra import logs
 from infra.settings import Settings
 from infra.venue.binance.client import BinanceUsdm
 from infra.venue.binance.filters import instrument_of
 from infra.venue.binance.sockets import Socket, user_stream
-from infra.venue.port import OrderSeen, VenueAccount, VenueError, VenueFill, VenuePosition
+from infra.venue.port import OrderSeen, VenueError, VenueFill, VenuePosition
 from processors import account
 from processors.account import EMPTY, State
 from schemas.events import Event
-from schemas.ids import event_id, partition_of, purpose_of
-from schemas.trading import AccountSnapshot, Fill, HeldPosition, OrderUpdate
+from schemas.ids import Purpose, partition_of, purpose_of
+from schemas.trading import CorrectionKind
 from schemas.units import Source
 from streams.stage import Outbox
+from streams.user_events import correction_event, fill_event, snapshot_event, update_event
 
 log = logs.get(__name__)
 
@@ -37,6 +41,7 @@ PAGE = 1000
 TEND_S = 0.2
 AFTER_FILL_S = 1.0
 REMEMBERED_UPDATES = 4096
+FULL_S = 300.0
 
 
 class UserDesk:
@@ -53,18 +58,36 @@ class UserDesk:
         self._due: set[str] = set()
         self._suspect: set[str] = set()
         self._turn = asyncio.Lock()
-        self._venue = BinanceUsdm(settings, patient=True)
+        self._venue = BinanceUsdm(settings, who="account", patient=True)
         self._stream: Socket | None = None
         self._work: asyncio.Task[None] | None = None
         self._clients: dict[str, str] = {}
         self._said: dict[str, None] = {}
         self._moved = asyncio.Event()
         self._unexplained: dict[str, tuple[Decimal, int]] = {}
+        self._why: dict[str, str] = {}
+        self._foreign: set[str] = set()
+        self._books_at = -FULL_S
+        self.checked_at: float | None = None
+        self.corrections = 0
 
     # -- the stage's word
 
     def attach(self, outbox: Outbox) -> None:
         self._outbox = outbox
+        REGISTRY.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """Equality with the exchange, continuously: positions against the sum of our fills."""
+        differ = sum(1 for missing, _ in self._unexplained.values() if missing)
+        age = time.monotonic() - self.checked_at if self.checked_at is not None else float("inf")
+        for name, about, value in (
+            ("positions_unexplained", "Instruments whose position on the exchange is not the sum of our fills", differ),
+            ("equality_age_seconds", "Wall seconds since positions were compared with the exchange", age),
+            ("foreign_orders", "Orders on the exchange that are none of ours", len(self._foreign)),
+            ("corrections", "Corrections since the start, each on account.corrections", self.corrections),
+        ):
+            yield GaugeMetricFamily(f"qt_account_{name}", about, value=value)
 
     def on_live(self, partition: int, states: Mapping[str, State]) -> None:
         self._live.add(partition)
@@ -104,7 +127,8 @@ class UserDesk:
         try:
             async for batch in self._stream.batches():
                 if not batch.messages:
-                    self._due |= {name for name in self._instruments if self._holds(name)}
+                    self._ask_again("a new connection of the user stream")
+                    self._books_at = -FULL_S
                     continue
                 for event in batch.messages:
                     if isinstance(event, OrderSeen):
@@ -114,6 +138,12 @@ class UserDesk:
                 task.cancel()
             await self._stream.close()
             await self._venue.close()
+
+    def _ask_again(self, why: str) -> None:
+        """All that we hold, from where the log ends."""
+        mine = {name for name in self._instruments if self._holds(name)}
+        self._due |= mine
+        self._why |= dict.fromkeys(mine, why)
 
     async def _tend(self) -> None:
         """Asks for what is due as soon as the stream stands."""
@@ -153,6 +183,10 @@ class UserDesk:
             self._suspect.discard(instrument)
             for fill in found:
                 await self._say_fill(fill, backfilled=True)
+            if found:
+                reason = f"{self._why.get(instrument, 'the instrument became ours')}: {len(found)} trades had not been told"
+                last = str(found[-1].trade_id)
+                await self._correct(CorrectionKind.FILLS_MISSED, instrument, found[-1].at, reason, "", last)
 
     async def _missed(self, instrument: str) -> list[VenueFill]:
         found: list[VenueFill] = []
@@ -224,12 +258,39 @@ class UserDesk:
     async def _snapshot(self) -> None:
         at = await self._venue.market_ms(self._instruments[0])
         stated, held = await self._venue.account(), await self._venue.positions()
-        self._check(held)
+        await self._check(held, at)
+        await self._look_at_books()
         if 0 in self._live:
             await self._say(snapshot_event(stated, held, at, self._settings.account), None)
 
-    def _check(self, held: list[VenuePosition]) -> None:
+    async def _correct(
+        self, kind: CorrectionKind, instrument: str, at: int, reason: str, ours: str, theirs: str, client: str = ""
+    ) -> None:
+        """Said once: its id is of what differed."""
+        self.corrections += 1
+        log.warning("corrected", kind=kind.value, instrument=instrument, reason=reason, ours=ours, theirs=theirs)
+        correction = correction_event(kind, self._settings.account, instrument, at, reason, ours, theirs, client)
+        await self._say(correction, instrument)
+
+    async def _look_at_books(self) -> None:
+        """Every `FULL_S`, and after each new connection: orders that are none of ours are marked, and our trades asked for anew."""
+        if time.monotonic() - self._books_at < FULL_S:
+            return
+        if self._books_at > 0:
+            self._ask_again("the full comparison")
+        listed = [*await self._venue.open_orders(), *await self._venue.open_algo_orders()]
+        self._books_at = time.monotonic()
+        strange = {o.exchange_id: o for o in listed if purpose_of(o.client_id) is Purpose.FOREIGN and self._holds(o.instrument)}
+        for exchange_id, order in strange.items():
+            if exchange_id not in self._foreign:
+                reason = f"{order.side} {order.type} of {order.quantity}: left alone"
+                told = (CorrectionKind.FOREIGN_ORDER, order.instrument, order.at, reason, "", exchange_id, order.client_id)
+                await self._correct(*told)
+        self._foreign = set(strange)
+
+    async def _check(self, held: list[VenuePosition], at: int) -> None:
         """A quantity that our fills do not add up to, twice in a row: the stream has missed something."""
+        self.checked_at = time.monotonic()
         quantities = {position.instrument: position.quantity for position in held}
         for name in self._instruments:
             if not self._holds(name) or name in self._due:
@@ -240,9 +301,12 @@ class UserDesk:
             times = times + 1 if missing and missing == before else int(bool(missing))
             self._unexplained[name] = (missing, times)
             if times == 2:
-                log.warning("a position that our fills do not explain", instrument=name, missing=str(missing))
                 self._due.add(name)
                 self._suspect.add(name)
+                self._why[name] = "a position that our fills do not explain"
+                theirs = quantities.get(name, Decimal(0))
+                kind = CorrectionKind.POSITION_UNEXPLAINED
+                await self._correct(kind, name, at, "asked for our trades", f"{theirs - missing}", f"{theirs}")
 
 
 def _end_if_failed(task: asyncio.Task[None]) -> None:
@@ -250,75 +314,3 @@ def _end_if_failed(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.critical("this worker ends", exc_info=error)
         os._exit(1)
-
-
-def fill_event(fill: VenueFill, account_id: str, source: Source, *, backfilled: bool) -> Fill:
-    return Fill(
-        event_id=event_id(Fill.type_name(), account_id, fill.instrument, fill.trade_id),
-        at=fill.at,
-        instrument=fill.instrument,
-        account=account_id,
-        trade_id=fill.trade_id,
-        order_id=fill.order_id,
-        client_id=fill.client_id,
-        purpose=purpose_of(fill.client_id),
-        side=fill.side,
-        price=fill.price,
-        quantity=fill.quantity,
-        fee=fill.fee,
-        fee_asset=fill.fee_asset,
-        realized_pnl=fill.realized_pnl,
-        maker=fill.maker,
-        backfilled=backfilled,
-        source=source,
-    )
-
-
-def update_event(seen: OrderSeen, account_id: str) -> OrderUpdate:
-    order = seen.order
-    said = (order.book, order.exchange_id, seen.execution, order.status, order.filled, order.child_order_id, order.at)
-    return OrderUpdate(
-        event_id=event_id(OrderUpdate.type_name(), account_id, order.instrument, *said),
-        at=order.at,
-        instrument=order.instrument,
-        account=account_id,
-        book=order.book.value,
-        client_id=order.client_id,
-        purpose=purpose_of(order.client_id),
-        exchange_id=order.exchange_id,
-        child_order_id=order.child_order_id,
-        status=order.status,
-        execution=seen.execution,
-        order_type=order.type,
-        side=order.side,
-        quantity=order.quantity,
-        filled_quantity=order.filled,
-        price=order.price,
-        trigger_price=order.trigger_price,
-        close_position=order.close_position,
-        reduce_only=order.reduce_only,
-        detail=seen.detail,
-    )
-
-
-def snapshot_event(stated: VenueAccount, held: list[VenuePosition], at: int, account_id: str) -> AccountSnapshot:
-    positions = [
-        HeldPosition(
-            instrument=position.instrument,
-            quantity=position.quantity,
-            entry_price=position.entry_price,
-            unrealized_pnl=position.unrealized_pnl,
-        )
-        for position in sorted(held, key=lambda position: position.instrument)
-    ]
-    said = (account_id, at, stated.wallet, stated.equity, *((p.instrument, p.quantity) for p in positions))
-    return AccountSnapshot(
-        event_id=event_id(AccountSnapshot.type_name(), *said),
-        at=at,
-        account=account_id,
-        wallet=stated.wallet,
-        equity=stated.equity,
-        available=stated.available,
-        unrealized_pnl=stated.unrealized_pnl,
-        positions=positions,
-    )

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from streams.bench.engine import engine_part
+from streams.bench.order_path import order_path_part
 
 
 def run() -> dict[str, Any]:
-    return {**engine_part()}
+    return {**order_path_part(), **engine_part()}

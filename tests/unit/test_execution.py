@@ -311,3 +311,21 @@ def test_an_order_on_its_way_is_never_due_to_be_sent_again(order: list[int]) -> 
             sent.add(event.client_id)
         state, _ = run(event, state=state)
         assert not {w.intent.client_id for w in execution.work(state) if w.todo is Todo.SEND} & sent
+
+
+def test_a_stop_that_triggers_while_its_entry_fills_cancels_the_rest_and_what_still_fills_gets_a_net() -> None:
+    e = entry()
+    state, _ = run(e)
+    state = say(state, e.client_id, OrderState.SENDING, sent_at=1)
+    state = say(state, e.client_id, OrderState.ACKED, exchange_id="77")
+    state, _ = run(fill(e.client_id, 1, "0.004"), state=state)
+    state = say(state, e.stop_client_id, OrderState.SENDING, sent_at=2)
+    state = say(state, e.stop_client_id, OrderState.ACKED, exchange_id="9")
+    state, _ = run(update(e.stop_client_id, "TRIGGERING"), state=state)
+    (cancel,) = execution.work(state)
+    assert (cancel.todo, cancel.intent.cancels, cancel.intent.book) == (Todo.SEND, e.client_id, "ORDER")
+    state, _ = run(update(e.stop_client_id, "TRIGGERED"), update(e.stop_client_id, "FINISHED"), state=state)
+    state, _ = run(fill(e.client_id, 3, "0.006"), state=state)
+    nets = [work.intent for work in execution.work(state) if work.intent.purpose is Purpose.STOP]
+    assert [(net.close_position, net.trigger_price) for net in nets] == [(True, Decimal(58500))]
+    assert nets[0].client_id != e.stop_client_id

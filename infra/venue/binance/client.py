@@ -19,8 +19,11 @@ from binance.exceptions import BinanceAPIException, BinanceRequestException
 
 from infra.settings import Settings
 from infra.venue.binance import wire
+from infra.venue.binance.budget import SHARES, Budget, Lane, weight_of
 from infra.venue.binance.errors import ApiError, classify
 from infra.venue.binance.filters import parse_filters
+from infra.venue.binance.key import Permissions
+from infra.venue.binance.key import parse as parse_key
 from infra.venue.port import (
     Ack,
     Filters,
@@ -48,9 +51,6 @@ RECV_WINDOW_MS = 5000
 TIMEOUT_S = 8.0
 CLOCK_MAX_AGE_S = 600.0
 TOO_MANY_ORDERS = -1015
-WEIGHT_LIMIT = 2400
-WEIGHT_CALM = 0.75
-"""Share of the weight limit beyond which reading that can wait does wait (history, refills)."""
 
 _SENT_AT, _WINDOW = "__sent_at", "__recv_window"
 
@@ -60,8 +60,7 @@ class RestClient(AsyncClient):  # type: ignore[misc]  # the library has no types
 
     def __init__(self, api_key: str, api_secret: str, timeout_s: float) -> None:
         self.used_weight = 0
-        self.used_weight_at = 0.0
-        self.order_count_10s = 0
+        self.budget: Budget | None = None
         super().__init__(api_key, api_secret, requests_params={"timeout": aiohttp.ClientTimeout(total=timeout_s)})
 
     def _generate_signature(self, data: dict[str, Any], uri_encode: bool = True) -> str:
@@ -73,12 +72,10 @@ class RestClient(AsyncClient):  # type: ignore[misc]  # the library has no types
         return str(super()._generate_signature(data, uri_encode))
 
     async def _handle_response(self, response: aiohttp.ClientResponse) -> Any:
-        weight = response.headers.get("X-MBX-USED-WEIGHT-1M")
-        if weight is not None and weight.isdigit():
-            self.used_weight, self.used_weight_at = int(weight), time.monotonic()
-        count = response.headers.get("X-MBX-ORDER-COUNT-10S")
-        if count is not None and count.isdigit():
-            self.order_count_10s = int(count)
+        weight, count = _number(response, "X-MBX-USED-WEIGHT-1M"), _number(response, "X-MBX-ORDER-COUNT-10S")
+        self.used_weight = weight if weight is not None else self.used_weight
+        if self.budget is not None:
+            self.budget.told(weight, count)
         body = await response.text()
         if not 200 <= response.status < 300:
             raise ApiError(response, response.status, body)
@@ -88,6 +85,11 @@ class RestClient(AsyncClient):  # type: ignore[misc]  # the library has no types
             return msgspec.json.decode(body)
         except msgspec.DecodeError as e:
             raise BinanceRequestException(f"{response.status} {body[:200]}") from e
+
+
+def _number(response: aiohttp.ClientResponse, header: str) -> int | None:
+    text = response.headers.get(header)
+    return int(text) if text is not None and text.isdigit() else None
 
 
 def rest_client(settings: Settings, timeout_s: float = TIMEOUT_S) -> RestClient:
@@ -120,10 +122,11 @@ class BinanceUsdm:
     """USD-M futures: MarketVenue and TradingVenue (infra/venue/port.py). Every verb raises VenueError and nothing else.
 
     `async with BinanceUsdm(settings) as venue:` synchronises the clock on the way in and closes the session on the way out.
-    `patient`: its reading waits while most of the minute's weight is used, so that protection finds some left.
+    `who`: whose share of the rate budget it spends (budget.py). `patient`: its reading is history, which waits for quiet times.
     """
 
-    def __init__(self, settings: Settings, timeout_s: float = TIMEOUT_S, *, patient: bool = False) -> None:
+    def __init__(self, settings: Settings, timeout_s: float = TIMEOUT_S, *, who: str = "people", patient: bool = False) -> None:
+        self.budget = Budget(SHARES[who], settings.weight_limit)
         self._settings = settings
         self._timeout_s = timeout_s
         self._patient = patient
@@ -144,6 +147,7 @@ class BinanceUsdm:
     def open(self) -> None:
         """Makes the session; talks to nobody yet."""
         self._rest = rest_client(self._settings, self._timeout_s)
+        self._rest.budget = self.budget
 
     async def close(self) -> None:
         if self._rest is not None:
@@ -245,6 +249,9 @@ class BinanceUsdm:
             params |= {"price": order.price, "timeInForce": "GTC"}
         if order.reduce_only:
             params["reduceOnly"] = True
+        elif not self.budget.entry_fits():
+            detail = "most of the account's orders of these 10 s are used: the rest is for what reduces"
+            raise VenueError("place_order", Outcome(OutcomeKind.NOT_ACCEPTED_RETRY, None, detail, retry_after_s=None))
         return wire.ack(await self._order("place_order", "order", params, sent_at, recv_window_ms))
 
     async def place_algo(self, stop: StopRequest, *, sent_at: int | None = None, recv_window_ms: int | None = None) -> Ack:
@@ -291,6 +298,14 @@ class BinanceUsdm:
         rows = await self._signed("open_algo_orders", "get", "openAlgoOrders", _symbol(instrument))
         return [wire.algo_order(row) for row in (rows if isinstance(rows, list) else rows.get("orders", []))]
 
+    async def newest_orders(self, instrument: str) -> list[VenueOrder]:
+        """Of the ordinary book, whatever their state, oldest first: another way to an order than asking for its id."""
+        return [wire.order(row) for row in await self._signed("newest_orders", "get", "allOrders", _symbol(instrument))]
+
+    async def newest_algo_orders(self, instrument: str) -> list[VenueOrder]:
+        rows = await self._signed("newest_algo_orders", "get", "allAlgoOrders", _symbol(instrument))
+        return [wire.algo_order(row) for row in rows]
+
     # -- the account
 
     async def positions(self) -> list[VenuePosition]:
@@ -307,6 +322,17 @@ class BinanceUsdm:
         if from_id is not None:
             params["fromId"] = from_id
         return [wire.user_trade(row) for row in await self._signed("user_trades", "get", "userTrades", params)]
+
+    async def permissions(self) -> Permissions | None:
+        """What our key may do; None where the venue does not tell (testnets do not)."""
+        await self._clock(may_wait=True)
+        await self.budget.wait(Lane.TRADE, 1)
+        try:
+            return parse_key(await self.rest.get_account_api_permissions())
+        except (BinanceAPIException, BinanceRequestException, aiohttp.ClientError, TimeoutError, OSError) as e:
+            if getattr(e, "status_code", None) == 404:
+                return None
+            raise VenueError("permissions", classify(e)) from e
 
     async def listen_key(self) -> str:
         """The key of the user stream, valid for 60 minutes; asking again extends the same key."""
@@ -353,8 +379,8 @@ class BinanceUsdm:
         version: int = 1,
         calm: bool = False,
     ) -> Any:
-        if method == "get" and (calm or self._patient):
-            await self._when_calm()
+        lane = Lane.CALM if method == "get" and (calm or self._patient) else Lane.TRADE if method == "get" else Lane.PROTECT
+        await self.budget.wait(lane, weight_of(method, path, params or {}))
         self._quiet(verb, method)
         data = {key: _text(value) for key, value in (params or {}).items()}
         body = {"data": data} if data or signed else {}
@@ -374,14 +400,6 @@ class BinanceUsdm:
         if left_s > 0 and (self._banned or method == "get"):
             detail = f"the exchange wants to be left alone for another {left_s:.1f} s"
             raise VenueError(verb, Outcome(OutcomeKind.NOT_ACCEPTED_RETRY, None, detail, Meaning.NONE, left_s, self._banned))
-
-    async def _when_calm(self) -> None:
-        """Reading that can wait leaves the rest of the minute's weight to orders and protection."""
-        rest = self.rest
-        while rest.used_weight > WEIGHT_CALM * WEIGHT_LIMIT and time.monotonic() - rest.used_weight_at < 60:
-            await asyncio.sleep(1.0)
-            if time.time() % 60 < 2:  # weights are counted by the minute of the clock
-                rest.used_weight = 0
 
     async def _tolerant(self, meaning: Meaning, call: Any) -> Any:
         """The answer, or None where the refusal means `meaning`."""

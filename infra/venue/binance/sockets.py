@@ -233,8 +233,8 @@ class _Sockets(BinanceSocketManager):  # type: ignore[misc]  # the library has n
     """Addresses moved as in client.py."""
 
 
-def _manager(client: RestClient, http: str) -> BinanceSocketManager:
-    ws = "ws" + http.removeprefix("http") + "/"
+def _manager(client: RestClient, url: str) -> BinanceSocketManager:
+    ws = url + "/"
     names = [f"{kind}STREAM_{which}URL" for kind in ("", "F", "D") for which in ("", "TESTNET_", "DEMO_")]
     manager = type("RedirectedSockets", (_Sockets,), dict.fromkeys(names, ws))(client, max_queue_size=QUEUE)
     manager.ws_kwargs = {"ping_interval": PING_S, "ping_timeout": PING_S}
@@ -253,14 +253,14 @@ def quote_stream(settings: Settings, client: RestClient, symbols: Sequence[str],
 
 def _multiplex(settings: Settings, client: RestClient, category: str, names: list[str], **options: Any) -> Socket:
     async def build() -> ReconnectingWebsocket:
-        return _manager(client, settings.exchange_url).futures_multiplex_socket(names, category=category)
+        return _manager(client, settings.stream_url).futures_multiplex_socket(names, category=category)
 
     return Socket(category, build, wire.market_event, **options)
 
 
 def user_stream(settings: Settings, venue: BinanceUsdm, **options: Any) -> Socket:
     """The account's own events. The listen key is ours to keep: the library notices a change only after minutes."""
-    ws = "ws" + settings.exchange_url.removeprefix("http")
+    ws = settings.stream_url
 
     async def build() -> ReconnectingWebsocket:
         key = await venue.listen_key()

@@ -19,7 +19,7 @@ from infra.venue.local.auth import Keys
 from infra.venue.local.faults import Fault, Faults
 from infra.venue.local.limits import SPOT, Limits, Throttled
 from infra.venue.local.params import Params
-from infra.venue.local.refusals import Refusal
+from infra.venue.local.refusals import MESSAGES, Refusal
 from infra.venue.local.routes import ROUTES, Route
 from infra.venue.local.venue import Venue
 
@@ -104,6 +104,9 @@ class Door:
             case "accept-then-1007":
                 lost = msgspec.json.encode({"code": -1007, "msg": LATE})
                 return web.Response(status=408, body=lost, content_type="application/json")
+            case "accept-then-4116":
+                twice = msgspec.json.encode({"code": -4116, "msg": MESSAGES[-4116]})
+                return web.Response(status=400, body=twice, content_type="application/json")
             case "delay":
                 await asyncio.sleep(fault.delay_s)
         return response

@@ -23,7 +23,7 @@ class EventFaults:
         self._held: list[tuple[str, Push]] = []
 
     def pass_on(self, text: str, push: Push) -> None:
-        fault = self.faults.take_event(name_of(text)) if self.faults.planned else None
+        fault = self.faults.take_event(name_of(text), text) if self.faults.planned else None
         if fault is None:
             push(text)
             self._release()

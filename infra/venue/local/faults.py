@@ -3,6 +3,7 @@ probability (from a seeded generator).
 
 At the door (`route`: "order", "DELETE algoOrder", "*"):
 - accept-then-hang, -drop, -503, -html, -1007: the request takes effect and its answer is lost in that way
+- accept-then-4116: the request takes effect and its answer is that of a second one under the same client id
 - refuse-503, refuse-drop: it takes no effect; "Service Unavailable.", or the connection is cut
 - refuse with `code` (or refuse-1021 and so on): it takes no effect and is answered with that code of the exchange;
   a throttled one (-1008) lets through what reduces a position, as live
@@ -12,6 +13,7 @@ At the door (`route`: "order", "DELETE algoOrder", "*"):
 On the user stream (`route`: an event's name or "*"): event-duplicate, event-delay, event-reorder, event-drop.
 At a trigger (`route`: a symbol or "*"): algo-reject.
 
+`only` narrows a fault to requests in which some parameter has this value (a symbol, a client id), and to events that name it.
 `count` is how often (default 1; with `for_s` without end), `for_s` how long in real seconds.
 """
 
@@ -37,6 +39,7 @@ DOOR: Final = (
     "accept-then-503",
     "accept-then-html",
     "accept-then-1007",
+    "accept-then-4116",
     "refuse-503",
     "refuse-drop",
     "refuse",
@@ -67,6 +70,7 @@ class Fault:
     probability: float = 1.0
     until_s: float | None = None  # monotonic
     retry_after_s: int = 1
+    only: str = ""
     hits: int = 0
     view: Venue | None = None  # for stale: what it answers from
 
@@ -74,7 +78,9 @@ class Fault:
     def is_over(self) -> bool:
         return self.count <= 0 or (self.until_s is not None and time.monotonic() >= self.until_s)
 
-    def meets(self, method: str, path: str) -> bool:
+    def meets(self, method: str, path: str, params: Mapping[str, str] | None = None) -> bool:
+        if self.only and (params is None or self.only not in params.values()):
+            return False
         if self.path == "*":
             return self.method in ("*", method)
         return method == self.method and path.endswith("/" + self.path)
@@ -88,7 +94,7 @@ class Fault:
             raise Throttled(-1003, "Way too many requests; IP(127.0.0.1) banned.", 418, self.retry_after_s)
 
     def row(self) -> dict[str, Any]:
-        names = ("method", "path", "kind", "count", "delay_s", "code", "probability", "retry_after_s", "hits")
+        names = ("method", "path", "kind", "count", "delay_s", "code", "probability", "retry_after_s", "only", "hits")
         return {name: getattr(self, name) for name in names}
 
 
@@ -122,6 +128,7 @@ class Faults:
                 probability=float(body.get("probability", 1.0)),
                 until_s=None if lasting_s is None else time.monotonic() + lasting_s,
                 retry_after_s=int(body.get("retry_after_s", 1)),
+                only=str(body.get("only", "")),
             )
         except (TypeError, ValueError):
             raise UserError(what, "one of count, delay_s, for_s, probability, code is not a number", "give numbers") from None
@@ -133,15 +140,16 @@ class Faults:
     def take(self, method: str, path: str, params: Mapping[str, str] | None = None) -> Fault | None:
         """The first planned fault that this request meets; it is used up by one."""
         for fault in self._living(DOOR):
-            if fault.meets(method, path):
+            if fault.meets(method, path, params):
                 if fault.code == -1008 and params is not None and _reduces(params):
                     continue
                 if self._hit(fault):
                     return fault
         return None
 
-    def take_event(self, name: str) -> Fault | None:
-        return next((f for f in self._living(EVENTS) if f.path in ("*", name) and self._hit(f)), None)
+    def take_event(self, name: str, text: str = "") -> Fault | None:
+        met = (f for f in self._living(EVENTS) if f.path in ("*", name) and (not f.only or f'"{f.only}"' in text))
+        return next((f for f in met if self._hit(f)), None)
 
     def take_trigger(self, symbol: str) -> bool:
         return any(f.path in ("*", symbol) and self._hit(f) for f in self._living(TRIGGERS))

@@ -1,0 +1,188 @@
+"""The desk that sends orders, against the real local exchange over sockets; the log is kept in memory and folded as the stage does.
+
+What needs a broker, or a worker that dies, is in tests/e2e/test_order_path.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from infra.ports import free_ports
+from infra.settings import Settings
+from infra.venue.binance.client import BinanceUsdm
+from infra.venue.binance.filters import instrument_of
+from infra.venue.binance.sockets import user_stream
+from infra.venue.local.auth import Keys
+from infra.venue.local.runtime import Exchange
+from infra.venue.port import OrderRequest, OrderSeen, StopRequest
+from processors import execution
+from processors.execution import State
+from processors.step import Context
+from schemas.ids import partition_of
+from schemas.policy import Execution, Policy
+from schemas.trading import Order, OrderState, OrderType
+from schemas.units import OrderSide, Source
+from streams.bench.matrix.cases import Case
+from streams.bench.matrix.exchange import FlatMarket
+from streams.bench.matrix.run import QUANTITY, Play
+from streams.desk import Desk
+from streams.envelope import Cause
+from streams.user_events import fill_event, update_event
+
+SYMBOL = "Q000USDT"
+KEY = instrument_of(SYMBOL)
+POLICY = Policy(
+    execution=Execution(recv_window_ms=1000, request_timeout_s=1.0, resolve_after_s=0.2, ask_every_s=0.2, entry_ttl_s=600)
+)
+
+
+class Log:
+    """trade.orders in memory: whatever is said is folded, as the stage does, and the desk hears of the state."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk, self.state, self.said = desk, State(), list[Order]()
+
+    async def send_now(self, event: Any, cause: Cause | None = None) -> None:
+        self.said.append(event)
+        asyncio.get_running_loop().call_soon(self.take, event)
+
+    async def prove_ownership(self, partition: int) -> None:
+        """Nobody else is there."""
+
+    def policy(self) -> tuple[int, Policy]:
+        return 1, POLICY
+
+    def take(self, event: Any) -> None:
+        context = Context("any", 0, 0, POLICY, 1, "sim", MappingProxyType({}), "trace")
+        step = execution.step(self.state, event, context)
+        assert step.state is not None
+        self.state = step.state
+        self.said += step.events
+        self.desk.on_state(KEY, self.state)
+
+    def states(self, client_id: str) -> list[OrderState]:
+        return [order.state for order in self.said if order.client_id == client_id]
+
+
+class Stage:
+    def __init__(self, exchange: Exchange, log: Log, venue: BinanceUsdm) -> None:
+        self.exchange, self.log, self.venue = exchange, log, venue
+
+    def fault(self, **body: Any) -> None:
+        self.exchange.faults.plan(body)
+
+    async def until(self, true: Callable[[], bool], timeout_s: float = 15.0) -> None:
+        async with asyncio.timeout(timeout_s):
+            while not true():  # noqa: ASYNC110 - what is waited for has many causes
+                await asyncio.sleep(0.02)
+
+    def orders(self) -> list[dict[str, Any]]:
+        """Of the ordinary book, children apart."""
+        rows = {r["order"]["id"]: r["order"] for r in self.exchange.journal.records if r["k"] == "order"}
+        return [row for row in rows.values() if not row["algo_id"]]
+
+
+@asynccontextmanager
+async def street(directory: Path) -> AsyncIterator[Stage]:
+    port, control_port = free_ports(2)
+    settings = Settings(exchange_port=port, exchange_control_port=control_port, symbols=SYMBOL)
+    keys = Keys("local-key", "local-secret")
+    exchange = Exchange(
+        FlatMarket([SYMBOL]), speed=1.0, keys=keys, balance=Decimal(10_000), directory=directory, identity={}, limits=False
+    )
+    ready = asyncio.Event()
+    serving = asyncio.create_task(exchange.serve(port, control_port, ready))
+    await ready.wait()
+    desk = Desk(settings)
+    log = Log(desk)
+    async with BinanceUsdm(settings) as venue:
+        stream = user_stream(settings, venue)
+
+        async def listen() -> None:
+            async for batch in stream.batches():
+                for seen in batch.messages:
+                    if isinstance(seen, OrderSeen):
+                        fill = seen.fill
+                        told = fill_event(fill, "sim", Source.SYNTHETIC, backfilled=False) if fill else update_event(seen, "sim")
+                        log.take(told)
+
+        ear = asyncio.create_task(listen())
+        desk.attach(log)
+        stage = Stage(exchange, log, venue)
+        await stage.until(lambda: stream.connected)
+        try:
+            yield stage
+        finally:
+            ear.cancel()
+            await stream.close()
+            await desk.close()
+            exchange.stopping.set()
+            await serving
+
+
+def play() -> Play:
+    return Play(Case("entry.planned", "none", "kill"), SYMBOL, 1)
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [],
+        [{"kind": "accept-then-hang", "route": "POST order"}],
+        [{"kind": "accept-then-drop", "route": "POST order"}, {"kind": "accept-then-hang", "route": "GET order"}],
+        [{"kind": "accept-then-503", "route": "POST order"}, {"kind": "refuse-2013", "route": "GET order", "count": 9}],
+        [{"kind": "accept-then-4116", "route": "POST order"}],
+        [{"kind": "accept-then-1007", "route": "POST algoOrder"}, {"kind": "refuse-2013", "route": "GET algoOrder", "count": 9}],
+        [{"kind": "refuse-503", "route": "POST algoOrder"}, {"kind": "refuse-1021", "route": "POST algoOrder"}],
+        [{"kind": "refuse-4130", "route": "POST algoOrder"}],
+    ],
+    ids=lambda faults: " ".join(fault["kind"] for fault in faults) or "none",
+)
+async def test_an_entry_becomes_one_order_and_one_stop_whatever_happens_to_the_answers(
+    faults: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    async with street(tmp_path) as stage:
+        for fault in faults:
+            stage.fault(**fault)
+        stage.log.desk.on_live(partition_of(KEY), {KEY: stage.log.state})
+        case = play()
+        stage.log.take(case.entry())
+        await stage.until(lambda: bool([algo for algo in stage.exchange.venue.engine.floor.algos.values() if algo.is_live]))
+        await stage.until(lambda: not execution.work(stage.log.state))
+        assert [(row["client_id"], row["status"]) for row in stage.orders()] == [(case.ids["entry"], "FILLED")]
+        assert [position.quantity for position in await stage.venue.positions()] == [QUANTITY]
+        (stop,) = await stage.venue.open_algo_orders(KEY)
+        assert stop.client_id in case.attempts[case.ids["stop"]]
+
+
+async def test_an_order_that_never_arrived_is_sent_again_under_another_id_only_behind_its_window(tmp_path: Path) -> None:
+    async with street(tmp_path) as stage:
+        stage.fault(kind="refuse-drop", route="POST order")
+        stage.log.desk.on_live(partition_of(KEY), {KEY: stage.log.state})
+        case = play()
+        stage.log.take(case.entry())
+        await stage.until(lambda: bool(stage.orders()))
+        first, second = case.attempts[case.ids["entry"]][:2]
+        assert [row["client_id"] for row in stage.orders()] == [second]
+        sent = {order.client_id: order.sent_at for order in stage.log.said if order.state is OrderState.SENDING}
+        assert (sent[second] or 0) - (sent[first] or 0) >= 1000 + 200 + 2 * 200
+
+
+async def test_entries_wait_until_a_position_from_before_is_protected(tmp_path: Path) -> None:
+    async with street(tmp_path) as stage:
+        case, other = play(), Play(Case("entry.planned", "none", "kill"), SYMBOL, 2)
+        await stage.venue.place_order(OrderRequest(KEY, OrderSide.BUY, OrderType.MARKET, QUANTITY, "web-1"))
+        stage.log.desk.on_live(partition_of(KEY), {KEY: stage.log.state})
+        stage.log.take(case.entry())
+        await asyncio.sleep(0.5)
+        assert stage.log.states(case.ids["entry"]) == [OrderState.PLANNED]
+        await stage.venue.place_algo(StopRequest(KEY, OrderSide.SELL, Decimal("97.00"), other.ids["stop"]))
+        await stage.until(lambda: OrderState.FILLED in stage.log.states(case.ids["entry"]))
