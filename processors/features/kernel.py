@@ -2,8 +2,8 @@
 
 A state holds a tape of the last candles and one float per recursion. Finite windows are recomputed from the tape each time,
 oldest value first, and never kept as running sums: nothing drifts, and a state restored from bytes goes on bit for bit.
-Sums run along the tape (contiguous), so one symbol alone and a hundred together add in the same order; logarithms are
-taken one by one, because vector units may round them otherwise.
+The tape runs in time, with the symbols beside each other: a sum over a window adds whole rows of symbols, so one symbol and a
+hundred add in the same order. Logarithms are taken one by one, because vector units may round them otherwise.
 
     state = FeatureState()                      one symbol          state = FeatureState(symbols=8)
     row = state.step(o, h, l, c, v)             float32 [49]        rows = state.step(o, h, l, c, v)     float32 [8, 49]
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -23,13 +24,13 @@ from processors.features.catalogue import NAMES, READY_BARS
 
 Floats = NDArray[np.float64]
 
-VERSION: Final = 1
+VERSION: Final = 2
 KEPT: Final = 128
 """Candles that a state remembers: more than the longest window (100) and the close before it."""
 
 _TAPE = 2 * KEPT  # written forwards; when full, the last KEPT move to the front
-_H, _L, _TR, _R, _C, _V, _SV, _VR = range(8)  # neighbours are summed over the same windows
-_BASE = [_H, _L, _C, _V]
+_H, _NL, _TR, _R, _C, _V, _SV, _VR = range(8)  # neighbours share windows; NL is -l, so that both extremes are maxima
+_BASE = [_H, _NL, _C, _V]
 _HEAD = struct.Struct("<HHQ")  # version, symbols (0: one, as plain numbers), bars
 
 # the recursions: first exponential means of the close, then Wilder's of what happens between two candles
@@ -40,7 +41,8 @@ _STACK, _SIGNAL, _ADX, _K1, _K2, _RECURSIONS = 14, 14, 15, 16, 17, 18  # K1, K2:
 _PERIOD = np.array([*_EMA, *_WILDER], dtype=np.float64)[:, None]
 _GAIN = np.array([*(2 / (n + 1) for n in _EMA), *(1 / n for n in _WILDER)])[:, None]
 _SIGNAL_PERIOD, _ADX_PERIOD = 9, 14
-_WEIGHTS = np.arange(1.0, 21.0)
+_SETTLED = max(_EMA) + _ADX_PERIOD  # from here on every gain is its last
+_WEIGHTS = np.arange(1.0, 21.0)[:, None]
 
 _FLAT = 1e-12  # a deviation below this part of the price is rounding
 _STILL = 1e-9  # a mean range below this part of the price is the memory of a market that stands still
@@ -59,9 +61,9 @@ class FeatureState:
     def __init__(self, symbols: int | None = None) -> None:
         self.symbols = symbols
         self.bars = 0
-        count = symbols or 1
-        self._tape = np.zeros((8, count, _TAPE))
-        self._recursions = np.zeros((_RECURSIONS, count))
+        width = max(symbols or 1, 2)  # a lone symbol stands twice: a single column would be summed in another order
+        self._tape = np.zeros((8, _TAPE, width))
+        self._recursions = np.zeros((_RECURSIONS, width))
         self._end = 0
 
     @property
@@ -75,11 +77,15 @@ class FeatureState:
         self._recursions = recursions
         self._end += 1
         self.bars += 1
-        return features
+        return self._shaped(features).astype(np.float32, order="C")
 
     def peek(self, o: ArrayLike, h: ArrayLike, l: ArrayLike, c: ArrayLike, v: ArrayLike) -> NDArray[np.float32]:  # noqa: E741
         """What `step` would return, without taking the candle."""
-        return self._advance(o, h, l, c, v)[0]
+        return self._shaped(self._advance(o, h, l, c, v)[0]).astype(np.float32, order="C")
+
+    def exact(self, o: ArrayLike, h: ArrayLike, l: ArrayLike, c: ArrayLike, v: ArrayLike) -> Floats:  # noqa: E741
+        """`peek` before it is rounded to float32: what formulas are compared with. No model sees it."""
+        return self._shaped(self._advance(o, h, l, c, v)[0])
 
     def replay(self, o: ArrayLike, h: ArrayLike, l: ArrayLike, c: ArrayLike, v: ArrayLike) -> NDArray[np.float32]:  # noqa: E741
         """Step through arrays [n] (or [n, symbols]); returns [n, 49] (or [n, symbols, 49])."""
@@ -91,10 +97,10 @@ class FeatureState:
         return rows
 
     def to_bytes(self) -> bytes:
-        """Version first, then bars, the last candles (h l c v) and the recursions, little endian: about 4 kB a symbol."""
-        kept = slice(max(self._end - KEPT, 0), self._end)
-        base = self._tape[_BASE, :, kept].astype("<f8").tobytes()
-        return _HEAD.pack(VERSION, self.symbols or 0, self.bars) + base + self._recursions.astype("<f8").tobytes()
+        """Version first, then bars, the last candles (h -l c v) and the recursions, little endian: about 4 kB a symbol."""
+        count = self.symbols or 1
+        kept = self._tape[_BASE, max(self._end - KEPT, 0) : self._end, :count].astype("<f8").tobytes()
+        return _HEAD.pack(VERSION, self.symbols or 0, self.bars) + kept + self._recursions[:, :count].astype("<f8").tobytes()
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> FeatureState:
@@ -108,98 +114,102 @@ class FeatureState:
         state = cls(symbols or None)
         count, kept = symbols or 1, min(bars, KEPT)
         numbers = np.frombuffer(raw, dtype="<f8", offset=_HEAD.size).astype(np.float64)
-        state._tape[_BASE, :, :kept] = numbers[: 4 * count * kept].reshape(4, count, kept)
-        state._recursions = numbers[4 * count * kept :].reshape(_RECURSIONS, count)
+        state._tape[_BASE, :kept] = numbers[: 4 * count * kept].reshape(4, kept, count)
+        state._recursions[:] = numbers[4 * count * kept :].reshape(_RECURSIONS, count)
         state.bars = bars
         state._end = kept
         state._derive(0, kept)
         return state
 
+    def _shaped(self, rows: Floats) -> Floats:
+        """[49, width] -> [49] or [symbols, 49]."""
+        return rows[:, 0] if self.symbols is None else rows[:, : self.symbols].T
+
     def _derive(self, begin: int, end: int) -> None:
         """The columns of the tape that follow from the candles [begin, end) and the one before."""
-        h, l, c, v = self._tape[_BASE, :, begin:end]  # noqa: E741
+        tape = self._tape
+        h, nl, c, v = tape[_H, begin:end], tape[_NL, begin:end], tape[_C, begin:end], tape[_V, begin:end]
         c0 = np.empty_like(c)
-        c0[:, 1:] = c[:, :-1]
-        c0[:, :1] = self._tape[_C, :, begin - 1 : begin] if begin else c[:, :1]  # the very first candle is its own predecessor
+        c0[1:] = c[:-1]
+        c0[:1] = tape[_C, begin - 1] if begin else c[:1]  # the very first candle is its own predecessor
         r = _log(c / c0)
-        self._tape[_TR, :, begin:end] = np.maximum(np.maximum(h - l, np.abs(h - c0)), np.abs(l - c0))
-        self._tape[_R, :, begin:end] = r
-        self._tape[_SV, :, begin:end] = np.sign(c - c0) * v
-        self._tape[_VR, :, begin:end] = v * r
+        tape[_TR, begin:end] = np.maximum(np.maximum(h + nl, np.abs(h - c0)), np.abs(nl + c0))
+        tape[_R, begin:end] = r
+        tape[_SV, begin:end] = np.sign(c - c0) * v
+        tape[_VR, begin:end] = v * r
 
-    def _advance(
-        self, o_: ArrayLike, h_: ArrayLike, l_: ArrayLike, c_: ArrayLike, v_: ArrayLike
-    ) -> tuple[NDArray[np.float32], Floats]:
-        """Features and recursions with this candle. Writes only behind the end of the tape, which belongs to nobody yet."""
+    def _advance(self, o_: ArrayLike, h_: ArrayLike, l_: ArrayLike, c_: ArrayLike, v_: ArrayLike) -> tuple[Floats, Floats]:
+        """Features [49, width] and recursions with this candle. Writes only behind the end of the tape, which is nobody's yet."""
         if self._end == _TAPE:
-            self._tape[:, :, :KEPT] = self._tape[:, :, KEPT:]
+            self._tape[:, :KEPT] = self._tape[:, KEPT:]
             self._end = KEPT
         tape, end = self._tape, self._end
-        o = np.asarray(o_, dtype=np.float64)
-        tape[_H, :, end], tape[_L, :, end], tape[_C, :, end], tape[_V, :, end] = h_, l_, c_, v_
+        o = np.empty(tape.shape[2])
+        o[:] = o_
+        tape[_H, end], tape[_NL, end], tape[_C, end], tape[_V, end] = h_, np.negative(l_), c_, v_
         self._derive(end, end + 1)
-        last = tape[:, :, end]
-        h, l, c, v, r = last[_H], last[_L], last[_C], last[_V], last[_R]  # noqa: E741
-        previous = tape[:, :, end - 1] if end else last
+        last = tape[:, end]
+        h, nl, c, v, r = last[_H], last[_NL], last[_C], last[_V], last[_R]
+        previous = tape[:, end - 1] if end else last
         c0 = previous[_C]
 
-        low14 = _lowest(tape[_L], end, 14)
-        k = _ratio(c - low14, _highest(tape[_H], end, 14) - low14, 0.5)
+        high14, nlow14 = _highest(tape[_H : _NL + 1], end, 14)
+        high50, nlow50 = _highest(tape[_H : _NL + 1], end, 50)
+        k = _ratio(c + nlow14, high14 + nlow14, 0.5)
         state = self._recur(last, previous, k)
         e9, e50, atr = state[_E9], state[_E50], state[_ATR]
         rise, fall = state[_U], state[_D]
         rsi = _ratio(rise - fall, rise + fall, 0.0)
         macd, signal = (state[_E12] - state[_E26]) / c, state[_SIGNAL] / c
-        moving = atr >= _STILL * c
-        atr_or_1 = np.where(moving, atr, 1.0)
-        plus, minus = np.where(moving, state[_PDM : _MDM + 1] / atr_or_1, 0.0)
-
-        sum20 = _sums(tape[_R : _VR + 1], end, 20)
-        sum50 = _sums(tape[_TR : _C + 1], end, 50)
-        n20, n50 = min(end + 1, 20), min(end + 1, 50)
-        sma20, sma50 = sum20[1] / n20, sum50[2] / n50
-        hv20, sd20 = _deviation(tape[_R : _C + 1], end, 20, sum20[:2] / n20)
-        hv50 = _deviation(tape[_R], end, 50, sum50[1] / n50)
-        v20, v100 = sum20[2] / n20, _sums(tape[_V], end, 100) / min(end + 1, 100)
-        wide = sd20 >= _FLAT * c
-        band, sd_or_1 = 2.0 * sd20, np.where(wide, sd20, 1.0)
-        low50, high50 = _lowest(tape[_L], end, 50), _highest(tape[_H], end, 50)
-        c10 = tape[_C, :, max(end - 10, 0)]
-        ret12 = c / tape[_C, :, max(end - 12, 0)] - 1.0
-        weights = _WEIGHTS[:n20]
-        wma20 = np.add.reduce(tape[_C, :, end + 1 - n20 : end + 1] * weights, axis=-1) / weights.sum()
-        span = h - l
+        c10 = tape[_C, max(end - 10, 0)]
+        ret12 = c / tape[_C, max(end - 12, 0)] - 1.0
         spread = e9 - e50
-        traded = v100 > 0.0
+        in_ranges = np.concatenate((state[_PDM : _MDM + 1], np.abs(spread)[None], (c - c10)[None]))
+        plus, minus, strength, mom10 = _ratio(in_ranges, np.where(atr >= _STILL * c, atr, 0.0), 0.0)
+
+        n20, n50 = min(end + 1, 20), min(end + 1, 50)
+        mean20, mean50 = _sums(tape[_R : _VR + 1], end, 20) / n20, _sums(tape[_TR : _C + 1], end, 50) / n50
+        _, sma20, v20, sv20, vr20 = mean20
+        tr50, _, sma50 = mean50
+        hv20, sd20 = _deviation(tape[_R : _C + 1], end, 20, mean20[:2])
+        hv50 = _deviation(tape[_R], end, 50, mean50[1])
+        v100 = _sums(tape[_V], end, 100) / min(end + 1, 100)
+        weights = _WEIGHTS[:n20]
+        wma20 = np.add.reduce(tape[_C, end + 1 - n20 : end + 1] * weights, axis=0) / weights.sum()
+        band = 2.0 * sd20
+        span = h + nl
+        body, place = _ratio(np.stack((c - o, c + nl)), span, [[0.0], [0.5]])
+        calm, volume = _ratio(np.stack((v, sv20, vr20)), v20, [[1.0], [0.0], [0.0]]), _ratio(v20, v100, 1.0)
+        means = np.stack((sma20 + band, sma20, sma20 - band)) / c - 1.0
 
         f: dict[str, Floats] = {
             "open_rel": o / c0 - 1.0,
             "high_rel": h / c0 - 1.0,
-            "low_rel": l / c0 - 1.0,
+            "low_rel": -nl / c0 - 1.0,
             "close_rel": c / c0 - 1.0,
-            "volume_log_rel": _log(np.where(traded, (v + 0.01 * v100) / np.where(traded, 1.01 * v100, 1.0), 1.0)),
+            "volume_log_rel": _log(_ratio(v + 0.01 * v100, 1.01 * v100, 1.0)),
             "log_ret_1": r,
-            "ret_3": c / tape[_C, :, max(end - 3, 0)] - 1.0,
-            "ret_6": c / tape[_C, :, max(end - 6, 0)] - 1.0,
+            "ret_3": c / tape[_C, max(end - 3, 0)] - 1.0,
+            "ret_6": c / tape[_C, max(end - 6, 0)] - 1.0,
             "ret_12": ret12,
             "range_rel": span / c,
-            "body_rel": _ratio(c - o, span, 0.0),
-            "close_pos": _ratio(c - l, span, 0.5),
+            "body_rel": body,
+            "close_pos": place,
             "rsi_7": rsi[0],
             "rsi_14": rsi[1],
             "rsi_21": rsi[2],
             "macd": macd,
             "macd_signal": signal,
             "macd_hist": macd - signal,
-            "bb_upper": (sma20 + band) / c - 1.0,
-            "bb_mid": sma20 / c - 1.0,
-            "bb_lower": (sma20 - band) / c - 1.0,
-            "bb_pctb": np.where(wide, (c - sma20 + band) / (4.0 * sd_or_1), 0.5),
+            "bb_upper": means[0],
+            "bb_mid": means[1],
+            "bb_lower": means[2],
+            "bb_pctb": _ratio(c - sma20 + band, np.where(sd20 >= _FLAT * c, 4.0 * sd20, 0.0), 0.5),
             "bb_width": 2.0 * band / sma20,
             "stoch_k": k,
             "stoch_d": (self._recursions[_K2] + self._recursions[_K1] + k) / min(end + 1, 3),
             "natr_14": atr / c,
-            "atr_ratio": _ratio(atr, sum50[0] / n50, 1.0),
+            "atr_ratio": _ratio(atr, tr50, 1.0),
             "adx_14": state[_ADX],
             "plus_di_14": plus,
             "minus_di_14": minus,
@@ -209,38 +219,37 @@ class FeatureState:
             "ema21_rel": c / state[_E21] - 1.0,
             "ema50_rel": c / e50 - 1.0,
             "wma20_rel": c / wma20 - 1.0,
-            "volume_ratio": _ratio(v, v20, 1.0),
-            "volume_ma_ratio": _ratio(v20, v100, 1.0),
-            "obv_20": _ratio(sum20[3], sum20[2], 0.0),
-            "vpt_20": _ratio(sum20[4], sum20[2], 0.0),
+            "volume_ratio": calm[0],
+            "volume_ma_ratio": volume,
+            "obv_20": calm[1],
+            "vpt_20": calm[2],
             "hv_20": hv20,
             "hv_50": hv50,
-            "trend_strength": np.where(moving, np.abs(spread) / atr_or_1, 0.0),
+            "trend_strength": strength,
             "trend_direction": np.sign(spread),
-            "support_dist": (c - low50) / c,
+            "support_dist": (c + nlow50) / c,
             "resistance_dist": (high50 - c) / c,
             "roc_10": c / c10 - 1.0,
-            "mom_10_atr": np.where(moving, (c - c10) / atr_or_1, 0.0),
-            "rel_momentum": np.where(hv50 >= _FLAT, ret12 / np.where(hv50 >= _FLAT, hv50 * _SQRT_12, 1.0), 0.0),
+            "mom_10_atr": mom10,
+            "rel_momentum": _ratio(ret12, np.where(hv50 >= _FLAT, hv50 * _SQRT_12, 0.0), 0.0),
         }
-        rows = np.array([f[name] for name in NAMES]).T.astype(np.float32, order="C")
-        return (rows if self.symbols is not None else rows[0]), state
+        return np.concatenate([f[name] for name in NAMES]).reshape(len(NAMES), -1), state
 
     def _recur(self, last: Floats, previous: Floats, k: Floats) -> Floats:
         """The recursions one candle on: mean += (value - mean) * gain, with gain 1/k for the first values (their plain mean)."""
         values = np.empty((_STACK, last.shape[1]))
         change = last[_C] - previous[_C]
-        up, down = last[_H] - previous[_H], previous[_L] - last[_L]
+        up, down = last[_H] - previous[_H], last[_NL] - previous[_NL]
         values[:5] = last[_C]
         values[_U] = np.maximum(change, 0.0)
         values[_D] = np.maximum(-change, 0.0)
         values[_ATR] = last[_TR]
-        values[_PDM] = np.where((up > down) & (up > 0.0), up, 0.0)
-        values[_MDM] = np.where((down > up) & (down > 0.0), down, 0.0)
+        values[_PDM] = up * ((up > down) & (up > 0.0))
+        values[_MDM] = down * ((down > up) & (down > 0.0))
         old, new = self._recursions, np.empty_like(self._recursions)
         changes = max(self.bars, 1)  # the first candle has no change: its zeros are overwritten by the first one
         gain = _GAIN
-        if self.bars < 64:
+        if self.bars < _SETTLED:
             seen = np.full_like(_PERIOD, changes)
             seen[:5] = self.bars + 1
             gain = np.where(seen <= _PERIOD, 1.0 / seen, _GAIN)
@@ -264,33 +273,30 @@ def _gain(seen: int, period: int, settled: float) -> float:
 
 
 def _window(column: Floats, end: int, length: int) -> Floats:
-    """The last `length` values up to `end`, fewer where there are not so many."""
-    return column[..., max(end + 1 - length, 0) : end + 1]
+    """The last `length` rows up to `end`, fewer where there are not so many, of [time, width] or [k, time, width]."""
+    return column[..., max(end + 1 - length, 0) : end + 1, :]
 
 
 def _sums(column: Floats, end: int, length: int) -> Floats:
-    return np.asarray(np.add.reduce(_window(column, end, length), axis=-1))
+    return np.asarray(np.add.reduce(_window(column, end, length), axis=-2))
 
 
 def _highest(column: Floats, end: int, length: int) -> Floats:
-    return np.asarray(np.maximum.reduce(_window(column, end, length), axis=-1))
-
-
-def _lowest(column: Floats, end: int, length: int) -> Floats:
-    return np.asarray(np.minimum.reduce(_window(column, end, length), axis=-1))
+    return np.asarray(np.maximum.reduce(_window(column, end, length), axis=-2))
 
 
 def _deviation(column: Floats, end: int, length: int, mean: Floats) -> Floats:
     """Population standard deviation of the window around its mean."""
-    apart = _window(column, end, length) - mean[..., None]
-    return np.asarray(np.sqrt(np.add.reduce(apart * apart, axis=-1) / apart.shape[-1]))
+    apart = _window(column, end, length) - mean[..., None, :]
+    return np.asarray(np.sqrt(np.add.reduce(apart * apart, axis=-2) / apart.shape[-2]))
 
 
-def _ratio(above: Floats, below: Floats, otherwise: float) -> Floats:
+def _ratio(above: Floats, below: Floats, otherwise: float | Sequence[Sequence[float]]) -> Floats:
     """above / below, `otherwise` where below is zero (it is never negative)."""
-    some = below > 0.0
-    return np.where(some, above / np.where(some, below, 1.0), otherwise)
+    found = np.empty_like(above)
+    found[:] = otherwise
+    return np.divide(above, below, out=found, where=below > 0.0)
 
 
 def _log(values: Floats) -> Floats:
-    return np.array([math.log(value) for value in values.ravel().tolist()]).reshape(values.shape)
+    return np.array(list(map(math.log, values.ravel().tolist()))).reshape(values.shape)
