@@ -33,7 +33,7 @@ policy_app = typer.Typer(help="The one versioned policy: every number that decid
 config_app = typer.Typer(help="Settings: where things are.", rich_markup_mode=None, no_args_is_help=True)
 train_app = typer.Typer(help="Train models (needs the extra `train`).", rich_markup_mode=None, no_args_is_help=True)
 bench_app = typer.Typer(
-    help="Measure. Each bench starts its own stack on free ports and stops it.", rich_markup_mode=None, no_args_is_help=True
+    help="Measure. A bench that needs a stack starts its own on free ports and stops it.", rich_markup_mode=None, no_args_is_help=True
 )
 app.add_typer(policy_app, name="policy")
 app.add_typer(config_app, name="config")
@@ -244,6 +244,19 @@ def bench_frames(as_json: Json = False) -> None:
     from streams.bench.frames import run
 
     found = run()
+    show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
+
+
+@bench_app.command("features")
+def bench_features(
+    as_json: Json = False,
+    symbols: Annotated[int, typer.Option(min=1)] = 100,
+    rounds: Annotated[int, typer.Option(min=1, help="Candles to measure.")] = 60,
+) -> None:
+    """One candle of 100 symbols into all 49 features, beside TA-Lib, its streams, talipp and pandas (needs the extra `dev`)."""
+    from streams.bench.features import run
+
+    found = run(symbols, rounds)
     show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
 
 

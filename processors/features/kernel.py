@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -38,15 +37,23 @@ _EMA = (9, 12, 21, 26, 50)
 _WILDER = (7, 14, 21, 7, 14, 21, 14, 14, 14)  # rises, falls, TR, +DM, -DM
 _E9, _E12, _E21, _E26, _E50, _U, _D, _ATR, _PDM, _MDM = 0, 1, 2, 3, 4, slice(5, 8), slice(8, 11), 11, 12, 13
 _STACK, _SIGNAL, _ADX, _K1, _K2, _RECURSIONS = 14, 14, 15, 16, 17, 18  # K1, K2: the stochastic one and two candles ago
-_PERIOD = np.array([*_EMA, *_WILDER], dtype=np.float64)[:, None]
-_GAIN = np.array([*(2 / (n + 1) for n in _EMA), *(1 / n for n in _WILDER)])[:, None]
-_SIGNAL_PERIOD, _ADX_PERIOD = 9, 14
-_SETTLED = max(_EMA) + _ADX_PERIOD  # from here on every gain is its last
+_PERIOD = np.array([*_EMA, *_WILDER, 9, 14], dtype=np.float64)[:, None]  # the last two: MACD's signal, ADX
+_GAIN = np.array([*(2 / (n + 1) for n in _EMA), *(1 / n for n in _WILDER), 2 / 10, 1 / 14])[:, None]
+_SETTLED = 64  # candles from which on every gain is its last
 _WEIGHTS = np.arange(1.0, 21.0)[:, None]
 
 _FLAT = 1e-12  # a deviation below this part of the price is rounding
 _STILL = 1e-9  # a mean range below this part of the price is the memory of a market that stands still
 _SQRT_12 = math.sqrt(12.0)
+_PRICES = (
+    "open_rel high_rel low_rel close_rel ret_3 ret_6 ret_12 roc_10 bb_upper bb_mid bb_lower "
+    "sma10_rel sma50_rel ema9_rel ema21_rel ema50_rel wma20_rel"
+).split()
+_LESS_ONE = np.array([float(name in _PRICES) for name in NAMES])[:, None]
+"""A quotient of two prices counts from 1, so that 0 means equal."""
+_EMPTY = {"volume_ratio": 1.0, "volume_ma_ratio": 1.0, "atr_ratio": 1.0, "close_pos": 0.5, "bb_pctb": 0.5}
+_OTHERWISE = np.array([_EMPTY.get(name, 0.0) for name in NAMES])[:, None]
+"""What a feature is when its divisor is zero."""
 
 
 class UnknownStateVersion(Exception):
@@ -129,14 +136,15 @@ class FeatureState:
         """The columns of the tape that follow from the candles [begin, end) and the one before."""
         tape = self._tape
         h, nl, c, v = tape[_H, begin:end], tape[_NL, begin:end], tape[_C, begin:end], tape[_V, begin:end]
-        c0 = np.empty_like(c)
-        c0[1:] = c[:-1]
-        c0[:1] = tape[_C, begin - 1] if begin else c[:1]  # the very first candle is its own predecessor
-        r = _log(c / c0)
-        tape[_TR, begin:end] = np.maximum(np.maximum(h + nl, np.abs(h - c0)), np.abs(nl + c0))
-        tape[_R, begin:end] = r
-        tape[_SV, begin:end] = np.sign(c - c0) * v
-        tape[_VR, begin:end] = v * r
+        if begin:
+            c0 = tape[_C, begin - 1 : end - 1]
+        else:  # the very first candle is its own predecessor
+            c0 = np.concatenate((c[:1], c[:-1]))
+        r, change = tape[_R, begin:end], c - c0
+        r[:] = _log(c / c0)
+        np.maximum(np.maximum(h + nl, np.abs(h - c0)), np.abs(nl + c0), out=tape[_TR, begin:end])
+        np.multiply(np.sign(change), v, out=tape[_SV, begin:end])
+        np.multiply(v, r, out=tape[_VR, begin:end])
 
     def _advance(self, o_: ArrayLike, h_: ArrayLike, l_: ArrayLike, c_: ArrayLike, v_: ArrayLike) -> tuple[Floats, Floats]:
         """Features [49, width] and recursions with this candle. Writes only behind the end of the tape, which is nobody's yet."""
@@ -144,28 +152,25 @@ class FeatureState:
             self._tape[:, :KEPT] = self._tape[:, KEPT:]
             self._end = KEPT
         tape, end = self._tape, self._end
-        o = np.empty(tape.shape[2])
-        o[:] = o_
-        tape[_H, end], tape[_NL, end], tape[_C, end], tape[_V, end] = h_, np.negative(l_), c_, v_
-        self._derive(end, end + 1)
         last = tape[:, end]
-        h, nl, c, v, r = last[_H], last[_NL], last[_C], last[_V], last[_R]
+        last[_H], last[_NL], last[_C], last[_V] = h_, np.negative(l_), c_, v_
+        self._derive(end, end + 1)
+        h, nl, _, r, c, v = last[:6]
+        o = np.empty_like(c)
+        o[:] = o_
         previous = tape[:, end - 1] if end else last
         c0 = previous[_C]
+        one = np.ones_like(c)
 
-        high14, nlow14 = _highest(tape[_H : _NL + 1], end, 14)
-        high50, nlow50 = _highest(tape[_H : _NL + 1], end, 50)
+        high14, nlow14 = _highest(tape[: _NL + 1], end, 14)
+        high50, nlow50 = _highest(tape[: _NL + 1], end, 50)
         k = _ratio(c + nlow14, high14 + nlow14, 0.5)
         state = self._recur(last, previous, k)
         e9, e50, atr = state[_E9], state[_E50], state[_ATR]
         rise, fall = state[_U], state[_D]
-        rsi = _ratio(rise - fall, rise + fall, 0.0)
-        macd, signal = (state[_E12] - state[_E26]) / c, state[_SIGNAL] / c
-        c10 = tape[_C, max(end - 10, 0)]
-        ret12 = c / tape[_C, max(end - 12, 0)] - 1.0
-        spread = e9 - e50
-        in_ranges = np.concatenate((state[_PDM : _MDM + 1], np.abs(spread)[None], (c - c10)[None]))
-        plus, minus, strength, mom10 = _ratio(in_ranges, np.where(atr >= _STILL * c, atr, 0.0), 0.0)
+        gain, total = rise - fall, rise + fall
+        moving = atr * (atr >= _STILL * c)
+        macd, spread = state[_E12] - state[_E26], e9 - e50
 
         n20, n50 = min(end + 1, 20), min(end + 1, 50)
         mean20, mean50 = _sums(tape[_R : _VR + 1], end, 20) / n20, _sums(tape[_TR : _C + 1], end, 50) / n50
@@ -173,71 +178,70 @@ class FeatureState:
         tr50, _, sma50 = mean50
         hv20, sd20 = _deviation(tape[_R : _C + 1], end, 20, mean20[:2])
         hv50 = _deviation(tape[_R], end, 50, mean50[1])
-        v100 = _sums(tape[_V], end, 100) / min(end + 1, 100)
-        weights = _WEIGHTS[:n20]
-        wma20 = np.add.reduce(tape[_C, end + 1 - n20 : end + 1] * weights, axis=0) / weights.sum()
-        band = 2.0 * sd20
-        span = h + nl
-        body, place = _ratio(np.stack((c - o, c + nl)), span, [[0.0], [0.5]])
-        calm, volume = _ratio(np.stack((v, sv20, vr20)), v20, [[1.0], [0.0], [0.0]]), _ratio(v20, v100, 1.0)
-        means = np.stack((sma20 + band, sma20, sma20 - band)) / c - 1.0
+        sma10, v100 = _sums(tape[_C], end, 10) / min(end + 1, 10), _sums(tape[_V], end, 100) / min(end + 1, 100)
+        wma20 = np.add.reduce(_window(tape[_C], end, 20) * _WEIGHTS[:n20]) / (n20 * (n20 + 1) // 2)
+        band, span = 2.0 * sd20, h + nl
+        c10, c12 = tape[_C, max(end - 10, 0)], tape[_C, max(end - 12, 0)]
 
-        f: dict[str, Floats] = {
-            "open_rel": o / c0 - 1.0,
-            "high_rel": h / c0 - 1.0,
-            "low_rel": -nl / c0 - 1.0,
-            "close_rel": c / c0 - 1.0,
-            "volume_log_rel": _log(_ratio(v + 0.01 * v100, 1.01 * v100, 1.0)),
-            "log_ret_1": r,
-            "ret_3": c / tape[_C, max(end - 3, 0)] - 1.0,
-            "ret_6": c / tape[_C, max(end - 6, 0)] - 1.0,
-            "ret_12": ret12,
-            "range_rel": span / c,
-            "body_rel": body,
-            "close_pos": place,
-            "rsi_7": rsi[0],
-            "rsi_14": rsi[1],
-            "rsi_21": rsi[2],
-            "macd": macd,
-            "macd_signal": signal,
-            "macd_hist": macd - signal,
-            "bb_upper": means[0],
-            "bb_mid": means[1],
-            "bb_lower": means[2],
-            "bb_pctb": _ratio(c - sma20 + band, np.where(sd20 >= _FLAT * c, 4.0 * sd20, 0.0), 0.5),
-            "bb_width": 2.0 * band / sma20,
-            "stoch_k": k,
-            "stoch_d": (self._recursions[_K2] + self._recursions[_K1] + k) / min(end + 1, 3),
-            "natr_14": atr / c,
-            "atr_ratio": _ratio(atr, tr50, 1.0),
-            "adx_14": state[_ADX],
-            "plus_di_14": plus,
-            "minus_di_14": minus,
-            "sma10_rel": c / (_sums(tape[_C], end, 10) / min(end + 1, 10)) - 1.0,
-            "sma50_rel": c / sma50 - 1.0,
-            "ema9_rel": c / e9 - 1.0,
-            "ema21_rel": c / state[_E21] - 1.0,
-            "ema50_rel": c / e50 - 1.0,
-            "wma20_rel": c / wma20 - 1.0,
-            "volume_ratio": calm[0],
-            "volume_ma_ratio": volume,
-            "obv_20": calm[1],
-            "vpt_20": calm[2],
-            "hv_20": hv20,
-            "hv_50": hv50,
-            "trend_strength": strength,
-            "trend_direction": np.sign(spread),
-            "support_dist": (c + nlow50) / c,
-            "resistance_dist": (high50 - c) / c,
-            "roc_10": c / c10 - 1.0,
-            "mom_10_atr": mom10,
-            "rel_momentum": _ratio(ret12, np.where(hv50 >= _FLAT, hv50 * _SQRT_12, 0.0), 0.0),
+        # above, below; quotients of prices lose their 1 afterwards
+        f: dict[str, tuple[Floats, Floats]] = {
+            "open_rel": (o, c0),
+            "high_rel": (h, c0),
+            "low_rel": (-nl, c0),
+            "close_rel": (c, c0),
+            "volume_log_rel": (_log(_ratio(v + 0.01 * v100, 1.01 * v100, 1.0)), one),
+            "log_ret_1": (r, one),
+            "ret_3": (c, tape[_C, max(end - 3, 0)]),
+            "ret_6": (c, tape[_C, max(end - 6, 0)]),
+            "ret_12": (c, c12),
+            "range_rel": (span, c),
+            "body_rel": (c - o, span),
+            "close_pos": (c + nl, span),
+            "rsi_7": (gain[0], total[0]),
+            "rsi_14": (gain[1], total[1]),
+            "rsi_21": (gain[2], total[2]),
+            "macd": (macd, c),
+            "macd_signal": (state[_SIGNAL], c),
+            "macd_hist": (macd - state[_SIGNAL], c),
+            "bb_upper": (sma20 + band, c),
+            "bb_mid": (sma20, c),
+            "bb_lower": (sma20 - band, c),
+            "bb_pctb": (c - sma20 + band, 2.0 * band * (sd20 >= _FLAT * c)),
+            "bb_width": (2.0 * band, sma20),
+            "stoch_k": (k, one),
+            "stoch_d": ((self._recursions[_K2] + self._recursions[_K1] + k) / min(end + 1, 3), one),
+            "natr_14": (atr, c),
+            "atr_ratio": (atr, tr50),
+            "adx_14": (state[_ADX], one),
+            "plus_di_14": (state[_PDM], moving),
+            "minus_di_14": (state[_MDM], moving),
+            "sma10_rel": (c, sma10),
+            "sma50_rel": (c, sma50),
+            "ema9_rel": (c, e9),
+            "ema21_rel": (c, state[_E21]),
+            "ema50_rel": (c, e50),
+            "wma20_rel": (c, wma20),
+            "volume_ratio": (v, v20),
+            "volume_ma_ratio": (v20, v100),
+            "obv_20": (sv20, v20),
+            "vpt_20": (vr20, v20),
+            "hv_20": (hv20, one),
+            "hv_50": (hv50, one),
+            "trend_strength": (np.abs(spread), moving),
+            "trend_direction": (np.sign(spread), one),
+            "support_dist": (c + nlow50, c),
+            "resistance_dist": (high50 - c, c),
+            "roc_10": (c, c10),
+            "mom_10_atr": (c - c10, moving),
+            "rel_momentum": (c / c12 - 1.0, hv50 * _SQRT_12 * (hv50 >= _FLAT)),
         }
-        return np.concatenate([f[name] for name in NAMES]).reshape(len(NAMES), -1), state
+        pairs = [f[name] for name in NAMES]
+        above, below = (np.concatenate(parts).reshape(len(NAMES), -1) for parts in zip(*pairs, strict=True))
+        return _ratio(above, below, _OTHERWISE) - _LESS_ONE, state
 
     def _recur(self, last: Floats, previous: Floats, k: Floats) -> Floats:
         """The recursions one candle on: mean += (value - mean) * gain, with gain 1/k for the first values (their plain mean)."""
-        values = np.empty((_STACK, last.shape[1]))
+        values = np.empty((_K1, last.shape[1]))
         change = last[_C] - previous[_C]
         up, down = last[_H] - previous[_H], last[_NL] - previous[_NL]
         values[:5] = last[_C]
@@ -251,13 +255,12 @@ class FeatureState:
         gain = _GAIN
         if self.bars < _SETTLED:
             seen = np.full_like(_PERIOD, changes)
-            seen[:5] = self.bars + 1
+            seen[[*range(5), _SIGNAL]] = self.bars + 1
             gain = np.where(seen <= _PERIOD, 1.0 / seen, _GAIN)
-        new[:_STACK] = old[:_STACK] + (values - old[:_STACK]) * gain
-        macd = new[_E12] - new[_E26]
-        dx = _ratio(np.abs(new[_PDM] - new[_MDM]), new[_PDM] + new[_MDM], 0.0)
-        new[_SIGNAL] = old[_SIGNAL] + (macd - old[_SIGNAL]) * _gain(self.bars + 1, _SIGNAL_PERIOD, 2 / (_SIGNAL_PERIOD + 1))
-        new[_ADX] = old[_ADX] + (dx - old[_ADX]) * _gain(changes, _ADX_PERIOD, 1 / _ADX_PERIOD)
+        new[:_STACK] = old[:_STACK] + (values[:_STACK] - old[:_STACK]) * gain[:_STACK]
+        np.subtract(new[_E12], new[_E26], out=values[_SIGNAL])
+        values[_ADX] = _ratio(np.abs(new[_PDM] - new[_MDM]), new[_PDM] + new[_MDM], 0.0)
+        new[_STACK:_K1] = old[_STACK:_K1] + (values[_STACK:] - old[_STACK:_K1]) * gain[_STACK:]
         new[_K1], new[_K2] = k, old[_K1]
         return new
 
@@ -266,10 +269,6 @@ def replay(o: ArrayLike, h: ArrayLike, l: ArrayLike, c: ArrayLike, v: ArrayLike)
     """Features of a whole history, arrays [n] or [n, symbols]: `step` in a loop, there is no second implementation."""
     shape = np.shape(np.asarray(c))
     return FeatureState(shape[1] if len(shape) == 2 else None).replay(o, h, l, c, v)
-
-
-def _gain(seen: int, period: int, settled: float) -> float:
-    return 1.0 / seen if seen <= period else settled
 
 
 def _window(column: Floats, end: int, length: int) -> Floats:
@@ -291,8 +290,10 @@ def _deviation(column: Floats, end: int, length: int, mean: Floats) -> Floats:
     return np.asarray(np.sqrt(np.add.reduce(apart * apart, axis=-2) / apart.shape[-2]))
 
 
-def _ratio(above: Floats, below: Floats, otherwise: float | Sequence[Sequence[float]]) -> Floats:
+def _ratio(above: Floats, below: Floats, otherwise: float | Floats) -> Floats:
     """above / below, `otherwise` where below is zero (it is never negative)."""
+    if below.all():
+        return above / below
     found = np.empty_like(above)
     found[:] = otherwise
     return np.divide(above, below, out=found, where=below > 0.0)
