@@ -197,7 +197,9 @@ def unfinished(fold: Fold, interval: str) -> Bucket | None:
     return found
 
 
-def _handed_up(forming: list[Bucket | None], bucket: Bucket | None, place: int, close_at: int) -> Iterator[tuple[int, Bucket | None]]:
+def _handed_up(
+    forming: list[Bucket | None], bucket: Bucket | None, place: int, close_at: int
+) -> Iterator[tuple[int, Bucket | None]]:
     """A candle is closed and goes into the next longer one, which may be closed by it, and so on: (place of the interval, candle)
 
     of each that ends at `close_at`, shortest first; None where nothing traded. Changes `forming`.

@@ -33,7 +33,9 @@ policy_app = typer.Typer(help="The one versioned policy: every number that decid
 config_app = typer.Typer(help="Settings: where things are.", rich_markup_mode=None, no_args_is_help=True)
 train_app = typer.Typer(help="Train models (needs the extra `train`).", rich_markup_mode=None, no_args_is_help=True)
 bench_app = typer.Typer(
-    help="Measure. A bench that needs a stack starts its own on free ports and stops it.", rich_markup_mode=None, no_args_is_help=True
+    help="Measure. A bench that needs a stack starts its own on free ports and stops it.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
 )
 app.add_typer(policy_app, name="policy")
 app.add_typer(config_app, name="config")

@@ -6,8 +6,9 @@ talib_stream  TA-Lib's incremental handles, one set a symbol, kept in memory onl
 talipp        an incremental library in pure Python; it has only some of the indicators
 pandas        the formulas over the last 256 candles of each symbol
 
-Kernel, TA-Lib and streams take turns candle by candle, so that a busy machine slows all of them alike; medians are told, of `rounds`
-candles (pandas and talipp: fewer). `apart`: the largest difference to the kernel in deviations of the feature, beginnings included.
+Kernel, TA-Lib and streams take turns of some candles, so that a busy machine slows all of them alike. Told are medians of wall
+time a candle; of pandas two rounds over all symbols, of talipp one symbol times all. `apart`: the largest difference to the kernel
+in deviations of the feature: over 256 candles TA-Lib's recursions have not quite forgotten their beginnings.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from processors.features.kernel import FeatureState
 
 WINDOW: Final = 256
 WARM: Final = 1_000
+TURN: Final = 5
 
 Floats = NDArray[np.float64]
 
@@ -36,41 +38,43 @@ def run(symbols: int = 100, rounds: int = 60) -> dict[str, Any]:
     try:
         from streams.bench.rivals import TalibStreams, by_pandas, by_talib, talipp_indicators
     except ModuleNotFoundError as e:
-        raise UserError(
-            "cannot compare", f"{e.name} is not installed", "make dev (or pip install '.[dev]'), then try again"
-        ) from e
+        raise UserError("cannot compare", f"{e.name} is not installed", "make dev (or pip install '.[dev]'), then try again") from e
 
     began = time.monotonic()
     data = market(symbols, WARM + rounds)
     state = FeatureState(symbols)
     state.replay(*data[:, :WARM])
     columns = np.ascontiguousarray(data.transpose(2, 0, 1))  # [symbols, 5, bars]: contiguous for each symbol, as TA-Lib wants it
-    streams = [TalibStreams(one[:, :WARM]) for one in columns]
-    took: dict[str, list[float]] = {"kernel": [], "peek": [], "talib": [], "talib_stream": [], "pandas": [], "talipp": []}
-    apart = {"talib": 0.0, "talib_stream": 0.0}
-    rows = np.empty((rounds, symbols, len(NAMES)))
-    others: dict[str, list[Any]] = {"talib": [], "talib_stream": []}
-    for n in range(rounds):
-        candle = data[:, WARM + n]
-        single = [tuple(one) for one in candle.T.tolist()]
-        windows = [one[:, WARM + n + 1 - WINDOW : WARM + n + 1] for one in columns]
-        _timed(took["peek"], lambda candle=candle: state.peek(*candle))
-        rows[n] = _timed(took["kernel"], lambda candle=candle: state.step(*candle))
-        others["talib"].append(_timed(took["talib"], lambda windows=windows: [by_talib(w, last=True) for w in windows]))
-        others["talib_stream"].append(
-            _timed(took["talib_stream"], lambda single=single: [s.update(*one) for s, one in zip(streams, single, strict=True)])
-        )
-    for _ in range(2):
-        _timed(took["pandas"], lambda: [by_pandas(one[:, -WINDOW:]) for one in columns])
-    count, feed = talipp_indicators(columns[0][:, : WARM // 2])
-    for n in range(rounds):
-        one = tuple(columns[0][:, WARM + n].tolist())
-        _timed(took["talipp"], lambda one=one: feed(*one))
+    handles = [TalibStreams(one[:, :WARM]) for one in columns]
+    indicators, feed = talipp_indicators(columns[0][:, : WARM // 2])
 
+    def windows(n: int) -> list[Floats]:
+        return [one[:, n + 1 - WINDOW : n + 1] for one in columns]
+
+    def numbers(n: int) -> list[list[float]]:
+        return data[:, n].T.tolist()  # type: ignore[no-any-return]
+
+    took: dict[str, list[float]] = {name: [] for name in ("kernel", "peek", "talib", "talib_stream", "pandas", "talipp")}
+    said: dict[str, list[Any]] = {name: [] for name in took}
+    for first in range(WARM, WARM + rounds, TURN):
+        turn = range(first, min(first + TURN, WARM + rounds))
+        for name, given, work in (
+            ("peek", [data[:, turn[0]]] * len(turn), lambda candle: state.peek(*candle)),
+            ("kernel", [data[:, n] for n in turn], lambda candle: state.step(*candle)),
+            ("talib", [windows(n) for n in turn], lambda given: [by_talib(window, last=True) for window in given]),
+            ("talib_stream", [numbers(n) for n in turn], lambda given: [s.update(*c) for s, c in zip(handles, given, strict=True)]),
+            ("talipp", [numbers(n)[0] for n in turn], lambda candle: feed(*candle)),
+        ):
+            said[name] += [_timed(took[name], work, one) for one in given]
+    for _ in range(2):
+        _timed(took["pandas"], lambda given: [by_pandas(window) for window in given], windows(WARM + rounds - 1))
+
+    rows = np.array(said["kernel"], dtype=np.float64)
     spread = rows.std(axis=(0, 1)) + 1e-12
-    for name, found in others.items():
-        values = np.array([[[row[f] for f in NAMES] for row in one] for one in found])
-        apart[name] = float(np.max(np.abs(values - rows) / spread))
+    apart = {}
+    for name in ("talib", "talib_stream"):
+        values = np.array([[[row[feature] for feature in NAMES] for row in candle] for candle in said[name]])
+        apart[name] = float(f"{np.max(np.abs(values - rows) / spread):.2g}")
     ms = {name: median(values) * 1e3 for name, values in took.items()}
     ms["talipp"] *= symbols
     return {
@@ -80,8 +84,8 @@ def run(symbols: int = 100, rounds: int = 60) -> dict[str, Any]:
         "feature_hash": feature_hash(),
         **{f"{name}_ms": round(value, 4) for name, value in ms.items()},
         **{f"ratio_{name}": round(ms[name] / ms["kernel"], 1) for name in ("talib", "talib_stream", "talipp", "pandas")},
-        "talipp_indicators": count,
-        "apart": {name: float(f"{value:.2g}") for name, value in apart.items()},
+        "talipp_indicators": indicators,
+        "apart": apart,
         "state_bytes": len(_one(data).to_bytes()),
         "window": WINDOW,
         "rounds": rounds,
@@ -106,8 +110,8 @@ def _one(data: Floats) -> FeatureState:
     return state
 
 
-def _timed(into: list[float], work: Callable[[], Any]) -> Any:
+def _timed(into: list[float], work: Callable[[Any], Any], given: Any) -> Any:
     began = time.perf_counter()
-    done = work()
+    done = work(given)
     into.append(time.perf_counter() - began)
     return done

@@ -123,7 +123,7 @@ def by_talib(data: Floats, last: bool = False) -> dict[str, Any]:
     r = talib.LN(moved)
     macd, signal, hist = talib.MACD(c, 12, 26, 9)
     upper, middle, lower = talib.BBANDS(c, 20, 2.0, 2.0)
-    k, d = talib.STOCHF(h, l, c, 14, 3, 0)
+    k, d = talib.STOCHF(h, l, c, 14, 3)
     columns = (
         o, h, l, c, v, c / moved, r, macd, signal, hist, upper, middle, lower, k, d,
         talib.ROCP(c, 1), talib.ROCP(c, 3), talib.ROCP(c, 6), talib.ROCP(c, 12), talib.ROCP(c, 10), talib.MOM(c, 10),
@@ -223,7 +223,11 @@ class TalibStreams:
         self._means: tuple[Any, ...] = (
             stream.SMA(c, 10), stream.SMA(c, 50), *(stream.EMA(c, n) for n in (9, 21, 50)), stream.WMA(c, 20),
         )  # fmt: skip
-        self._macd, self._bands, self._stoch = stream.MACD(c, 12, 26, 9), stream.BBANDS(c, 20, 2.0, 2.0), stream.STOCHF(h, l, c, 14, 3, 0)
+        self._macd, self._bands, self._stoch = (
+            stream.MACD(c, 12, 26, 9),
+            stream.BBANDS(c, 20, 2.0, 2.0),
+            stream.STOCHF(h, l, c, 14, 3),
+        )
         self._atr, self._tr = stream.ATR(h, l, c, 14), stream.TRANGE(h, l, c)
         self._tr50 = stream.SMA(talib.TRANGE(h, l, c)[1:], 50)
         self._v20, self._v100, self._sum_v = stream.SMA(v, 20), stream.SMA(v, 100), stream.SUM(v, 20)
@@ -236,7 +240,7 @@ class TalibStreams:
         c0, self._c0 = self._c0, c
         r = math.log(c / c0)
         signed = v if c > c0 else -v if c < c0 else 0.0
-        return _assembled(
+        numbers: tuple[Any, ...] = (
             o, h, l, c, v, c0, r, *self._macd.update(c), *self._bands.update(c), *self._stoch.update(h, l, c),
             *[handle.update(c) for handle in self._of_close],
             self._atr.update(h, l, c), self._tr50.update(self._tr.update(h, l, c)),
@@ -245,11 +249,11 @@ class TalibStreams:
             self._v20.update(v), self._v100.update(v), self._obv.update(signed), self._vpt.update(r * v), self._sum_v.update(v),
             self._hv20.update(r), self._hv50.update(r), self._low50.update(l), self._high50.update(h),
         )  # fmt: skip
+        return _assembled(*numbers)
 
 
 def talipp_indicators(data: Floats) -> tuple[int, Callable[[float, float, float, float, float], None]]:
     """(how many, feed) of one symbol: the indicators that talipp has of ours; it updates in Python, one value at a time."""
-    _, h, l, c, v = data  # noqa: E741
     of_price: Mapping[str, Any] = {
         **{f"rsi_{n}": ti.RSI(n) for n in (7, 14, 21)},
         **{f"ema_{n}": ti.EMA(n) for n in (9, 21, 50)},

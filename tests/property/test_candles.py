@@ -14,6 +14,7 @@ from processors.candles import INTERVALS, MINUTE_MS, Closed, Fold
 T0 = 1_722_470_400_000
 Trade = tuple[int, float, float, int]
 
+
 @st.composite
 def markets(draw: st.DrawFn) -> tuple[list[Trade], int]:
     """(trades, end): minutes full of trades, or hours with a few."""

@@ -70,7 +70,7 @@ def test_four_hours_close_every_interval_once_the_shorter_first() -> None:
 
 
 def test_a_longer_candle_passes_over_its_quiet_parts_and_is_flat_when_all_are() -> None:
-    fold, closed = candles.close(one(seeded(), 7, minute(7), 105.0), minute(30))
+    _, closed = candles.close(one(seeded(), 7, minute(7), 105.0), minute(30))
     told = {(c.interval, c.open_at): (c.o, c.c, c.trades, c.flat) for c in closed}
     assert told["15m", T0] == (105.0, 105.0, 1, False)  # its first five minutes stood at 100
     assert told["15m", minute(15)] == (105.0, 105.0, 0, True)
@@ -85,7 +85,7 @@ def test_a_seed_inside_an_hour_goes_on_with_the_candles_that_the_history_has_of_
     at, begin = minute(235), minute(0)
     history = [past(begin + n * 5 * MINUTE_MS, 100.0 + n, 7) for n in range(-3, 47)]
     fold = candles.seed(Fold(), at, 146.0, 7, history)
-    fold, closed = candles.close(one(fold, 7, minute(236), 500.0), minute(240))
+    _, closed = candles.close(one(fold, 7, minute(236), 500.0), minute(240))
     told = {c.interval: (c.open_at, c.o, c.h, c.l, c.c, c.v, c.trades, c.first_id, c.last_id, c.backfilled) for c in closed}
     assert told["5m"] == (minute(235), 500.0, 500.0, 500.0, 500.0, 1.0, 1, 7, 7, False)
     assert told["15m"] == (minute(225), 145.0, 500.0, 144.0, 500.0, 5.0, 7, 0, 7, True)
@@ -100,7 +100,15 @@ def test_the_unfinished_candle_is_what_its_minutes_have_brought_so_far() -> None
     fold = one(fold, 9, minute(5.1), 900.0)  # of the next one, whose time has come when a tick says so
     bucket = candles.unfinished(fold, "5m")
     assert bucket is not None
-    assert (bucket.open_at, bucket.o, bucket.h, bucket.l, bucket.c, bucket.v, bucket.last_id) == (T0, 101.0, 101.0, 99.0, 99.0, 2.0, 8)
+    assert (bucket.open_at, bucket.o, bucket.h, bucket.l, bucket.c, bucket.v, bucket.last_id) == (
+        T0,
+        101.0,
+        101.0,
+        99.0,
+        99.0,
+        2.0,
+        8,
+    )
     fold, closed = candles.close(fold, minute(5))
     assert (closed[-1].o, closed[-1].c, closed[-1].v) == (bucket.o, bucket.c, bucket.v)
     after = candles.unfinished(fold, "5m")

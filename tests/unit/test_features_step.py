@@ -155,7 +155,7 @@ def test_nothing_is_peeked_at_before_600_candles_and_behind_a_boundary_that_no_t
 
 def test_longer_candles_go_on_from_the_history() -> None:
     """700 candles end 20 minutes into the hour: the quarter and the hour that close next know what came before the log."""
-    state, said = run(STREET[0], frame(1000, (BEGIN + 1000, 101.0, 1.0)), tick(BEGIN + 40 * MINUTE))
+    _, said = run(STREET[0], frame(1000, (BEGIN + 1000, 101.0, 1.0)), tick(BEGIN + 40 * MINUTE))
     told = {c.interval: c for c in reversed(said) if isinstance(c, hot.Candle)}
     h = history()
     quarter, hour = told["15m"], told["1h"]
