@@ -125,26 +125,14 @@ class FeatureState:
         state._recursions[:] = numbers[4 * count * kept :].reshape(_RECURSIONS, count)
         state.bars = bars
         state._end = kept
-        state._derive(0, kept)
+        if kept:
+            closes = state._tape[_C, :kept]
+            _derive(state._tape[:, :kept], np.concatenate((closes[:1], closes[:-1])))  # only windows of 100 are ever summed
         return state
 
     def _shaped(self, rows: Floats) -> Floats:
         """[49, width] -> [49] or [symbols, 49]."""
         return rows[:, 0] if self.symbols is None else rows[:, : self.symbols].T
-
-    def _derive(self, begin: int, end: int) -> None:
-        """The columns of the tape that follow from the candles [begin, end) and the one before."""
-        tape = self._tape
-        h, nl, c, v = tape[_H, begin:end], tape[_NL, begin:end], tape[_C, begin:end], tape[_V, begin:end]
-        if begin:
-            c0 = tape[_C, begin - 1 : end - 1]
-        else:  # the very first candle is its own predecessor
-            c0 = np.concatenate((c[:1], c[:-1]))
-        r, change = tape[_R, begin:end], c - c0
-        r[:] = _log(c / c0)
-        np.maximum(np.maximum(h + nl, np.abs(h - c0)), np.abs(nl + c0), out=tape[_TR, begin:end])
-        np.multiply(np.sign(change), v, out=tape[_SV, begin:end])
-        np.multiply(v, r, out=tape[_VR, begin:end])
 
     def _advance(self, o_: ArrayLike, h_: ArrayLike, l_: ArrayLike, c_: ArrayLike, v_: ArrayLike) -> tuple[Floats, Floats]:
         """Features [49, width] and recursions with this candle. Writes only behind the end of the tape, which is nobody's yet."""
@@ -154,16 +142,19 @@ class FeatureState:
         tape, end = self._tape, self._end
         last = tape[:, end]
         last[_H], last[_NL], last[_C], last[_V] = h_, np.negative(l_), c_, v_
-        self._derive(end, end + 1)
+        previous = tape[:, end - 1] if end else last  # the very first candle is its own predecessor
+        c0 = previous[_C]
+        _derive(last, c0)
         h, nl, _, r, c, v = last[:6]
         o = np.empty_like(c)
         o[:] = o_
-        previous = tape[:, end - 1] if end else last
-        c0 = previous[_C]
         one = np.ones_like(c)
+        newest = end + 1
+        n20, n50 = min(newest, 20), min(newest, 50)
+        last20, last50 = slice(newest - n20, newest), slice(newest - n50, newest)
 
-        high14, nlow14 = _highest(tape[: _NL + 1], end, 14)
-        high50, nlow50 = _highest(tape[: _NL + 1], end, 50)
+        high14, nlow14 = np.maximum.reduce(tape[: _NL + 1, max(newest - 14, 0) : newest], axis=1)
+        high50, nlow50 = np.maximum.reduce(tape[: _NL + 1, last50], axis=1)
         k = _ratio(c + nlow14, high14 + nlow14, 0.5)
         state = self._recur(last, previous, k)
         e9, e50, atr = state[_E9], state[_E50], state[_ATR]
@@ -172,14 +163,13 @@ class FeatureState:
         moving = atr * (atr >= _STILL * c)
         macd, spread = state[_E12] - state[_E26], e9 - e50
 
-        n20, n50 = min(end + 1, 20), min(end + 1, 50)
-        mean20, mean50 = _sums(tape[_R : _VR + 1], end, 20) / n20, _sums(tape[_TR : _C + 1], end, 50) / n50
+        mean20, mean50 = _sums(tape[_R : _VR + 1, last20]) / n20, _sums(tape[_TR : _C + 1, last50]) / n50
         _, sma20, v20, sv20, vr20 = mean20
         tr50, _, sma50 = mean50
-        hv20, sd20 = _deviation(tape[_R : _C + 1], end, 20, mean20[:2])
-        hv50 = _deviation(tape[_R], end, 50, mean50[1])
-        sma10, v100 = _sums(tape[_C], end, 10) / min(end + 1, 10), _sums(tape[_V], end, 100) / min(end + 1, 100)
-        wma20 = np.add.reduce(_window(tape[_C], end, 20) * _WEIGHTS[:n20]) / (n20 * (n20 + 1) // 2)
+        hv20, sd20 = _deviation(tape[_R : _C + 1, last20], mean20[:2])
+        hv50 = _deviation(tape[_R, last50], mean50[1])
+        sma10, v100 = (_sums(tape[f, max(newest - n, 0) : newest]) / min(newest, n) for f, n in ((_C, 10), (_V, 100)))
+        wma20 = _sums(tape[_C, last20] * _WEIGHTS[:n20]) / (n20 * (n20 + 1) // 2)
         band, span = 2.0 * sd20, h + nl
         c10, c12 = tape[_C, max(end - 10, 0)], tape[_C, max(end - 12, 0)]
 
@@ -209,7 +199,7 @@ class FeatureState:
             "bb_pctb": (c - sma20 + band, 2.0 * band * (sd20 >= _FLAT * c)),
             "bb_width": (2.0 * band, sma20),
             "stoch_k": (k, one),
-            "stoch_d": ((self._recursions[_K2] + self._recursions[_K1] + k) / min(end + 1, 3), one),
+            "stoch_d": ((self._recursions[_K2] + self._recursions[_K1] + k) / min(newest, 3), one),
             "natr_14": (atr, c),
             "atr_ratio": (atr, tr50),
             "adx_14": (state[_ADX], one),
@@ -271,22 +261,23 @@ def replay(o: ArrayLike, h: ArrayLike, l: ArrayLike, c: ArrayLike, v: ArrayLike)
     return FeatureState(shape[1] if len(shape) == 2 else None).replay(o, h, l, c, v)
 
 
-def _window(column: Floats, end: int, length: int) -> Floats:
-    """The last `length` rows up to `end`, fewer where there are not so many, of [time, width] or [k, time, width]."""
-    return column[..., max(end + 1 - length, 0) : end + 1, :]
+def _derive(candles: Floats, c0: Floats) -> None:
+    """Fills the columns of the tape that follow from its candles [8, ...] and the closes before."""
+    h, nl, c, v, r = candles[_H], candles[_NL], candles[_C], candles[_V], candles[_R]
+    r[...] = _log(c / c0)
+    np.maximum(np.maximum(h + nl, np.abs(h - c0)), np.abs(nl + c0), out=candles[_TR])
+    np.multiply(np.sign(c - c0), v, out=candles[_SV])
+    np.multiply(v, r, out=candles[_VR])
 
 
-def _sums(column: Floats, end: int, length: int) -> Floats:
-    return np.asarray(np.add.reduce(_window(column, end, length), axis=-2))
+def _sums(window: Floats) -> Floats:
+    """Over time, the axis before the last."""
+    return np.asarray(np.add.reduce(window, axis=-2))
 
 
-def _highest(column: Floats, end: int, length: int) -> Floats:
-    return np.asarray(np.maximum.reduce(_window(column, end, length), axis=-2))
-
-
-def _deviation(column: Floats, end: int, length: int, mean: Floats) -> Floats:
-    """Population standard deviation of the window around its mean."""
-    apart = _window(column, end, length) - mean[..., None, :]
+def _deviation(window: Floats, mean: Floats) -> Floats:
+    """Population standard deviation of a window [..., time, width] around its mean [..., width]."""
+    apart = window - mean[..., None, :]
     return np.asarray(np.sqrt(np.add.reduce(apart * apart, axis=-2) / apart.shape[-2]))
 
 
@@ -300,4 +291,4 @@ def _ratio(above: Floats, below: Floats, otherwise: float | Floats) -> Floats:
 
 
 def _log(values: Floats) -> Floats:
-    return np.array(list(map(math.log, values.ravel().tolist()))).reshape(values.shape)
+    return np.fromiter(map(math.log, values.ravel().tolist()), np.float64, values.size).reshape(values.shape)
