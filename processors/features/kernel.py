@@ -24,6 +24,7 @@ from processors.features.catalogue import NAMES, READY_BARS
 Floats = NDArray[np.float64]
 
 VERSION: Final = 2
+"""Of a state's bytes, and of the bits of the features: whoever changes either counts it up."""
 KEPT: Final = 128
 """Candles that a state remembers: more than the longest window (100) and the close before it."""
 
@@ -63,7 +64,7 @@ class UnknownStateVersion(Exception):
 class FeatureState:
     """Features of one symbol (numbers in, [49] out), or with `symbols` of several in step ([symbols] in, [symbols, 49] out)."""
 
-    __slots__ = ("_end", "_recursions", "_tape", "bars", "symbols")
+    __slots__ = ("_buffer", "_end", "_one", "_recursions", "_tape", "bars", "symbols")
 
     def __init__(self, symbols: int | None = None) -> None:
         self.symbols = symbols
@@ -71,6 +72,7 @@ class FeatureState:
         width = max(symbols or 1, 2)  # a lone symbol stands twice: a single column would be summed in another order
         self._tape = np.zeros((8, _TAPE, width))
         self._recursions = np.zeros((_RECURSIONS, width))
+        self._buffer, self._one = np.empty((2, width)), np.ones(width)
         self._end = 0
 
     @property
@@ -141,14 +143,14 @@ class FeatureState:
             self._end = KEPT
         tape, end = self._tape, self._end
         last = tape[:, end]
-        last[_H], last[_NL], last[_C], last[_V] = h_, np.negative(l_), c_, v_
+        o, l = self._buffer  # noqa: E741
+        o[:], l[:], last[_H], last[_C], last[_V] = o_, l_, h_, c_, v_
+        np.negative(l, out=last[_NL])
         previous = tape[:, end - 1] if end else last  # the very first candle is its own predecessor
         c0 = previous[_C]
         _derive(last, c0)
-        h, nl, _, r, c, v = last[:6]
-        o = np.empty_like(c)
-        o[:] = o_
-        one = np.ones_like(c)
+        h, _, _, r, c, v = last[:6]
+        one = self._one
         newest = end + 1
         n20, n50 = min(newest, 20), min(newest, 50)
         last20, last50 = slice(newest - n20, newest), slice(newest - n50, newest)
@@ -170,14 +172,15 @@ class FeatureState:
         hv50 = _deviation(tape[_R, last50], mean50[1])
         sma10, v100 = (_sums(tape[f, max(newest - n, 0) : newest]) / min(newest, n) for f, n in ((_C, 10), (_V, 100)))
         wma20 = _sums(tape[_C, last20] * _WEIGHTS[:n20]) / (n20 * (n20 + 1) // 2)
-        band, span = 2.0 * sd20, h + nl
+        band, span = 2.0 * sd20, h - l
+        width, lower = 2.0 * band, sma20 - band
         c10, c12 = tape[_C, max(end - 10, 0)], tape[_C, max(end - 12, 0)]
 
         # above, below; quotients of prices lose their 1 afterwards
         f: dict[str, tuple[Floats, Floats]] = {
             "open_rel": (o, c0),
             "high_rel": (h, c0),
-            "low_rel": (-nl, c0),
+            "low_rel": (l, c0),
             "close_rel": (c, c0),
             "volume_log_rel": (_log(_ratio(v + 0.01 * v100, 1.01 * v100, 1.0)), one),
             "log_ret_1": (r, one),
@@ -186,7 +189,7 @@ class FeatureState:
             "ret_12": (c, c12),
             "range_rel": (span, c),
             "body_rel": (c - o, span),
-            "close_pos": (c + nl, span),
+            "close_pos": (c - l, span),
             "rsi_7": (gain[0], total[0]),
             "rsi_14": (gain[1], total[1]),
             "rsi_21": (gain[2], total[2]),
@@ -195,9 +198,9 @@ class FeatureState:
             "macd_hist": (macd - state[_SIGNAL], c),
             "bb_upper": (sma20 + band, c),
             "bb_mid": (sma20, c),
-            "bb_lower": (sma20 - band, c),
-            "bb_pctb": (c - sma20 + band, 2.0 * band * (sd20 >= _FLAT * c)),
-            "bb_width": (2.0 * band, sma20),
+            "bb_lower": (lower, c),
+            "bb_pctb": (c - lower, width * (sd20 >= _FLAT * c)),
+            "bb_width": (width, sma20),
             "stoch_k": (k, one),
             "stoch_d": ((self._recursions[_K2] + self._recursions[_K1] + k) / min(newest, 3), one),
             "natr_14": (atr, c),
@@ -233,13 +236,10 @@ class FeatureState:
         """The recursions one candle on: mean += (value - mean) * gain, with gain 1/k for the first values (their plain mean)."""
         values = np.empty((_K1, last.shape[1]))
         change = last[_C] - previous[_C]
-        up, down = last[_H] - previous[_H], last[_NL] - previous[_NL]
-        values[:5] = last[_C]
-        values[_U] = np.maximum(change, 0.0)
-        values[_D] = np.maximum(-change, 0.0)
-        values[_ATR] = last[_TR]
-        values[_PDM] = up * ((up > down) & (up > 0.0))
-        values[_MDM] = down * ((down > up) & (down > 0.0))
+        moves = last[: _NL + 1] - previous[: _NL + 1]  # how far the high rose and the low fell
+        up = np.maximum(change, 0.0)
+        values[:5], values[_U], values[_D], values[_ATR] = last[_C], up, up - change, last[_TR]
+        np.multiply(np.maximum(moves, 0.0), moves > moves[::-1], out=values[_PDM : _MDM + 1])
         old, new = self._recursions, np.empty_like(self._recursions)
         changes = max(self.bars, 1)  # the first candle has no change: its zeros are overwritten by the first one
         gain = _GAIN
@@ -247,10 +247,11 @@ class FeatureState:
             seen = np.full_like(_PERIOD, changes)
             seen[[*range(5), _SIGNAL]] = self.bars + 1
             gain = np.where(seen <= _PERIOD, 1.0 / seen, _GAIN)
-        new[:_STACK] = old[:_STACK] + (values[:_STACK] - old[:_STACK]) * gain[:_STACK]
+        _towards(values[:_STACK], old[:_STACK], gain[:_STACK], new[:_STACK])
         np.subtract(new[_E12], new[_E26], out=values[_SIGNAL])
-        values[_ADX] = _ratio(np.abs(new[_PDM] - new[_MDM]), new[_PDM] + new[_MDM], 0.0)
-        new[_STACK:_K1] = old[_STACK:_K1] + (values[_STACK:] - old[_STACK:_K1]) * gain[_STACK:]
+        plus, minus = new[_PDM], new[_MDM]
+        values[_ADX] = _ratio(np.abs(plus - minus), plus + minus, 0.0)
+        _towards(values[_STACK:], old[_STACK:_K1], gain[_STACK:], new[_STACK:_K1])
         new[_K1], new[_K2] = k, old[_K1]
         return new
 
@@ -265,9 +266,15 @@ def _derive(candles: Floats, c0: Floats) -> None:
     """Fills the columns of the tape that follow from its candles [8, ...] and the closes before."""
     h, nl, c, v, r = candles[_H], candles[_NL], candles[_C], candles[_V], candles[_R]
     r[...] = _log(c / c0)
-    np.maximum(np.maximum(h + nl, np.abs(h - c0)), np.abs(nl + c0), out=candles[_TR])
+    np.add(np.maximum(h, c0), np.maximum(nl, -c0), out=candles[_TR])
     np.multiply(np.sign(c - c0), v, out=candles[_SV])
     np.multiply(v, r, out=candles[_VR])
+
+
+def _towards(value: Floats, old: Floats, gain: Floats, new: Floats) -> None:
+    np.subtract(value, old, out=new)
+    new *= gain
+    new += old
 
 
 def _sums(window: Floats) -> Floats:

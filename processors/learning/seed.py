@@ -18,6 +18,7 @@ import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
+from processors.features import kernel
 from processors.features.catalogue import FEATURE_SET, NAMES, READY_BARS, feature_hash
 from processors.features.kernel import replay
 from processors.learning import evaluation, export
@@ -165,6 +166,6 @@ def _digest(market: Market) -> str:
 
 
 def _recipe(market: Market) -> str:
-    """Names the version: the same features, candles and parameters make the same model."""
-    text = json.dumps([feature_hash(), _digest(market), TREES, HORIZON, dict(PARAMETERS)], sort_keys=True)
+    """Names the version: the same features, to the same bits, candles and parameters make the same model."""
+    text = json.dumps([feature_hash(), kernel.VERSION, _digest(market), TREES, HORIZON, dict(PARAMETERS)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
