@@ -115,6 +115,25 @@ def topics(as_json: Json = False, markdown: Annotated[bool, typer.Option("--mark
 
 
 @app.command()
+def features(
+    as_json: Json = False, markdown: Annotated[bool, typer.Option("--markdown", help="The table of docs/features.md.")] = False
+) -> None:
+    """The features: names in order, formulas, warm-up."""
+    from processors.features.catalogue import FEATURE_SET, feature_hash
+    from streams.pages import features_rows, features_table
+
+    if markdown:
+        print(features_table(), end="")
+        return
+    rows = features_rows()
+    show(
+        {"feature_set": FEATURE_SET, "feature_hash": feature_hash(), "features": rows},
+        as_json,
+        [f"{row['place']:>2} {row['name']:<16} {row['formula']}" for row in rows],
+    )
+
+
+@app.command()
 def status(as_json: Json = False) -> None:
     """What runs, how far it is, and whether every position is protected."""
     from streams.status import look, table
