@@ -31,7 +31,7 @@ app = typer.Typer(
 )
 policy_app = typer.Typer(help="The one versioned policy: every number that decides.", rich_markup_mode=None, no_args_is_help=True)
 config_app = typer.Typer(help="Settings: where things are.", rich_markup_mode=None, no_args_is_help=True)
-train_app = typer.Typer(help="Train models (needs the extra `train`).", rich_markup_mode=None, no_args_is_help=True)
+train_app = typer.Typer(help="Train models (needs the extra `train`, or `trees` for trees alone).", rich_markup_mode=None)
 bench_app = typer.Typer(
     help="Measure. A bench that needs a stack starts its own on free ports and stops it.",
     rich_markup_mode=None,
@@ -244,6 +244,53 @@ def _setting(value: Any, origin: str) -> str:
     if hasattr(value, "get_secret_value") and origin == "default":
         return "not set (the local exchange's own)"
     return str(value)
+
+
+@train_app.callback(invoke_without_command=True)
+def train(
+    context: typer.Context,
+    data: Annotated[Path | None, typer.Option(help="Parquet or CSV of 5-minute candles.")] = None,
+    from_clickhouse: Annotated[bool, typer.Option("--from-clickhouse", help="The candles of the history instead.")] = False,
+    models: Annotated[str, typer.Option(help="Of lightgbm,xgboost,nhits,patchtst; empty: all that are installed.")] = "",
+    symbols: Annotated[str, typer.Option(help="Only these of the file; empty: all.")] = "",
+    folds: Annotated[int, typer.Option(min=2, help="Folds of the walk forward.")] = 5,
+    trees: Annotated[int, typer.Option(min=1, help="Trees of each booster.")] = 200,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each network.")] = 6,
+    stride: Annotated[int, typer.Option(min=1, help="Networks learn from every so many candles.")] = 3,
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 7,
+    cost_bp: Annotated[float, typer.Option(min=0, help="Cost of a round trip in basis points.")] = 10.0,
+    parent: Annotated[str | None, typer.Option(help="The version that this one shall follow; stands in the manifest.")] = None,
+    registry: Annotated[Path | None, typer.Option(help="Directory of versions; default: QT_MODEL_REGISTRY.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the page with the results here too.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train the ensemble on real candles, judge it by a walk forward, and publish it signed when the graphs agree."""
+    if context.invoked_subcommand is not None:
+        return
+    from streams.train import Wanted, run
+
+    wanted = Wanted(
+        data=data,
+        from_clickhouse=from_clickhouse,
+        models=tuple(filter(None, models.split(","))),
+        symbols=tuple(filter(None, symbols.split(","))),
+        folds=folds,
+        trees=trees,
+        epochs=epochs,
+        stride=stride,
+        seed=seed,
+        cost_bp=cost_bp,
+        parent=parent,
+        report=report,
+    )
+    done = run(settings(model_registry=registry), wanted)
+    show(
+        done,
+        as_json,
+        done["verdict"] + [f"{key}: {done[key]}" for key in ("version", "published", "report", "parity_max", "seconds")],
+    )
+    if done["suspicions"]:
+        raise typer.Exit(DOES_NOT_ADD_UP)
 
 
 @train_app.command("seed")

@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors.features.catalogue import FEATURE_SET, feature_hash
-from processors.learning import evaluation, export, skill
+from processors.learning import TREES, evaluation, export, skill
 from processors.learning.dataset import BARRIER, HV, WINDOW, Dataset, Market, digest
 from processors.learning.ensemble import OUTPUTS, Belief
 from processors.learning.graph import graph
@@ -27,9 +27,6 @@ Rows = NDArray[np.float32]
 
 SCHEMA: Final = 2
 GOLDEN_ROWS: Final = 32
-TREES: Final = ("lightgbm", "xgboost")
-NETWORKS: Final = ("nhits", "patchtst")
-MEMBERS: Final = TREES + NETWORKS
 LIBRARIES: Final = ("lightgbm", "xgboost-cpu", "torch", "numpy", "onnx", "onnxmltools", "onnxscript")
 
 
@@ -164,7 +161,7 @@ def golden(data: Dataset, voice: Voice) -> tuple[Rows, dict[str, Floats]]:
     return windows, voice.say(windows)
 
 
-def apart(said: dict[str, Any], meant: dict[str, Floats], cost: float) -> float:
+def apart(said: Mapping[str, Any], meant: Mapping[str, Floats], cost: float) -> float:
     """Largest difference of a graph's answers from the libraries'; an action counts only away from its threshold.
 
     Infinite when an answer is not finite or has another shape.

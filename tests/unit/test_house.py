@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "streams": set(LAYERS),
 }
 PURE_LIBRARIES = {"numpy", "msgspec", "pydantic"}
-LEARNING_LIBRARIES = PURE_LIBRARIES | {"lightgbm", "onnx", "onnxmltools", "onnxconverter_common", "sklearn"}
+LEARNING_LIBRARIES = PURE_LIBRARIES | {"lightgbm", "xgboost", "torch", "onnx", "onnxmltools", "onnxconverter_common", "sklearn"}
 """Offline training only: processors/learning is imported by no worker."""
 STANDARD_FOR_DECISIONS = {
     "__future__",
