@@ -352,6 +352,31 @@ def bench_state(
         raise typer.Exit(DOES_NOT_ADD_UP)
 
 
+@bench_app.command("forecasters")
+def bench_forecasters(
+    ett: Annotated[Path, typer.Option(help="ETTh1.csv")],
+    models: Annotated[str, typer.Option(help="Of nhits,patchtst; empty: both.")] = "",
+    threads: Annotated[int, typer.Option(min=1, help="Of torch.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Our networks on the table of their papers: ETTh1, 96 hours ahead. Minutes; needs the extra `train`."""
+    from streams.bench.forecasters import run
+
+    found = run(ett, tuple(filter(None, models.split(","))), threads)
+    show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
+    if not all(mine["reached"] for mine in found.values() if isinstance(mine, dict)):
+        raise typer.Exit(DOES_NOT_ADD_UP)
+
+
+@bench_app.command("inference")
+def bench_inference(as_json: Json = False, repeats: Annotated[int, typer.Option(min=10, help="Calls a figure.")] = 200) -> None:
+    """The served graphs at 1, 10 and 100 rows, beside the libraries that trained their members."""
+    from streams.bench.inference import run
+
+    found = run(repeats)
+    show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
+
+
 def main() -> None:
     try:
         app()

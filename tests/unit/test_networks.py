@@ -39,7 +39,7 @@ def data() -> ds.Dataset:
 @pytest.fixture(scope="module", params=["nhits", "patchtst"])
 def fitted(request: pytest.FixtureRequest, data: ds.Dataset) -> Fitted:
     first, last = data.span
-    member = NetworkMember(request.param, epochs=30, stride=1)
+    member = NetworkMember(request.param, epochs=20, stride=2)
     return member.fit(data, data.rows(first, last - 500), 7, lambda share, word: None)
 
 
