@@ -242,7 +242,7 @@ def config_show(
 def _setting(value: Any, origin: str) -> str:
     """A secret shows whether it is set, and nothing else of it."""
     if hasattr(value, "get_secret_value") and origin == "default":
-        return "not set (the local exchange's own)"
+        return "not set (good for the local exchange only)"
     return str(value)
 
 

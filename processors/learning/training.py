@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from processors.features import kernel
 from processors.features.catalogue import FEATURE_SET, feature_hash
 from processors.learning import TREES, evaluation, export, skill
 from processors.learning.dataset import BARRIER, HV, WINDOW, Dataset, Market, digest
@@ -190,9 +191,10 @@ def libraries() -> dict[str, str]:
 
 
 def recipe(market: Market, plan: Plan) -> str:
-    """Names the version: the same candles, features, members and libraries make the same model."""
+    """Names the version: the same candles, features to the same bits, members and libraries make the same model."""
     parts = [
         feature_hash(),
+        kernel.VERSION,
         digest(market),
         [WINDOW, HORIZON, EMBARGO, BARRIER, plan.folds, plan.seed, plan.stride, plan.cost_bp],
         {member.name: member.recipe for member in plan.members},
