@@ -163,9 +163,9 @@ def golden(data: Dataset, voice: Voice) -> tuple[Rows, dict[str, Floats]]:
 
 
 def apart(said: Mapping[str, Any], meant: Mapping[str, Floats], cost: float) -> float:
-    """Largest difference of a graph's answers from the libraries'; an action counts only away from its threshold.
+    """Largest difference of a graph's answers from the libraries', of the volatility as a part of it.
 
-    Infinite when an answer is not finite or has another shape.
+    An action counts only away from its threshold. Infinite when an answer is not finite or has another shape.
     """
     worst = 0.0
     for name in OUTPUTS:
@@ -173,6 +173,8 @@ def apart(said: Mapping[str, Any], meant: Mapping[str, Floats], cost: float) -> 
         if a.shape != b.shape or not np.isfinite(a).all():
             return float("inf")
         differs = np.abs(a - b)
+        if name == "volatility":
+            differs /= b
         if name == "action":
             differs = differs[np.abs(np.abs(meant["edge"]) - cost) > 1e-6]
         worst = max(worst, float(np.max(differs, initial=0.0)))
