@@ -1,6 +1,6 @@
 # Each target makes what it needs: .venv from the lock, downloads into a cache outside the checkout. No questions.
 .DEFAULT_GOAL := help
-.PHONY: help run dev test test-fast check format lock clean
+.PHONY: help run dev train-env test test-fast check format lock clean
 PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv
@@ -31,7 +31,13 @@ run: .venv/run.stamp ## the whole street: broker, ClickHouse, exchange, workers;
 test: .venv/dev.stamp ## all tests, broker and whole-stack ones too
 	$(BIN)/python -m pytest -m "not full" $(ARGS)
 
-dev: .venv/dev.stamp ## .venv with everything for tests and training
+dev: .venv/dev.stamp ## .venv with everything for tests and for training on trees
+
+.venv/train.stamp: .venv/dev.stamp lock/train.lock
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r lock/train.lock
+	@touch $@
+
+train-env: .venv/train.stamp ## torch too (gigabytes), for the two networks
 
 test-fast: .venv/dev.stamp ## unit and property tests only
 	$(BIN)/python -m pytest tests/unit tests/property $(ARGS)
@@ -48,7 +54,8 @@ format: .venv/dev.stamp ## rewrite files as `make check` wants them
 lock: .venv/bootstrap.stamp ## pin again what pyproject.toml asks for
 	$(UV) pip compile -q --generate-hashes --no-header --no-annotate --python-version 3.11 lock/bootstrap.in -o lock/bootstrap.lock
 	$(UV) pip compile -q --generate-hashes --no-header --no-annotate --python-version 3.11 --extra embedded pyproject.toml -o lock/run.lock
-	$(UV) pip compile -q --generate-hashes --no-header --no-annotate --python-version 3.11 --extra embedded --extra train --extra dev pyproject.toml -c lock/run.lock -o lock/dev.lock
+	$(UV) pip compile -q --generate-hashes --no-header --no-annotate --python-version 3.11 --extra embedded --extra trees --extra dev pyproject.toml -c lock/run.lock -o lock/dev.lock
+	$(UV) pip compile -q --generate-hashes --no-header --no-annotate --python-version 3.11 --extra train pyproject.toml -c lock/dev.lock -o lock/train.lock
 
 clean: ## remove .venv and the run directory
 	rm -rf .venv var

@@ -28,6 +28,7 @@ class Unavailable(StrEnum):
 
     MISSING = "MISSING"
     UNREADABLE = "UNREADABLE"
+    UNSIGNED = "UNSIGNED"
     WRONG_HASH = "WRONG_HASH"
     OTHER_FEATURES = "OTHER_FEATURES"
     OTHER_ANSWERS = "OTHER_ANSWERS"
@@ -68,7 +69,7 @@ class Model:
     def __init__(self, manifest: Manifest, graph: bytes) -> None:
         self.manifest = manifest
         self.version = manifest.version
-        self._session = _session(graph)
+        self._session = session(graph)
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -108,7 +109,7 @@ def checked(manifest: Manifest, graph: bytes, feature_hash: str) -> Model:
         raise ModelUnavailable(Unavailable.WRONG_HASH, f"the graph has sha256 {found}, the manifest says {manifest.sha256}")
     try:
         model = Model(manifest, graph)
-    except _RUNTIME_ERRORS as e:
+    except RUNTIME_ERRORS as e:
         raise ModelUnavailable(Unavailable.UNREADABLE, f"onnxruntime refuses the graph: {e}") from e
     said = {manifest.feature_hash, model.metadata.get("feature_hash")}
     if said != {feature_hash}:
@@ -130,12 +131,12 @@ def _apart(model: Model, golden: Golden) -> float:
         )
     try:
         answers = model.predict(np.array(golden.rows, dtype=np.float32))
-    except (ValueError, *_RUNTIME_ERRORS) as e:
+    except (ValueError, *RUNTIME_ERRORS) as e:
         raise ModelUnavailable(Unavailable.OTHER_ANSWERS, f"the golden rows do not fit the graph: {e}") from e
     return float(np.max(np.abs(answers - np.array(golden.p_up))))
 
 
-def _session(graph: bytes) -> Any:
+def session(graph: bytes) -> Any:
     """One thread each: a second gains nothing at our sizes, and idle ones spin."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -145,4 +146,4 @@ def _session(graph: bytes) -> Any:
 
 
 _STATE = onnxruntime.capi.onnxruntime_pybind11_state
-_RUNTIME_ERRORS = (_STATE.Fail, _STATE.InvalidArgument, _STATE.InvalidGraph, _STATE.InvalidProtobuf, _STATE.NotImplemented)
+RUNTIME_ERRORS = (_STATE.Fail, _STATE.InvalidArgument, _STATE.InvalidGraph, _STATE.InvalidProtobuf, _STATE.NotImplemented)

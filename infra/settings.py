@@ -60,6 +60,9 @@ class Settings(BaseSettings):
     policy_file: Path | None = Field(default=None, description="first policy of a fresh log; later ones by `quantum policy set`")
     model_dir: Path | None = Field(default=None, description="directory of model.onnx and manifest.json; empty: the seed model")
 
+    model_registry: Path = Field(default=Path("models"), description="where `quantum train` writes versions of the ensemble")
+    model_key: SecretStr = Field(default=SecretStr("local-model-key"), description="signs and verifies the manifests of models")
+
     worker_index: int = Field(default=0, ge=0, description="ordinal of this member among those of its worker")
     weight_limit: int = Field(default=2400, ge=100, description="request weight a minute that the venue allows this address")
     session_timeout_s: float = Field(default=6.0, gt=0)

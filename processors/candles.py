@@ -1,19 +1,21 @@
-"""Trades into closed candles of 1 and 5 minutes: a fold that gives the same candles however the trades were cut into frames.
+"""Trades into closed candles of 1m, 5m, 15m, 1h and 4h: a fold that gives the same candles however the trades were cut into frames.
 
-A trade belongs to the minute of its own time `t`. Only ticks close candles: a tick says that every trade with t < at stands
-before it. Rules for what is not as it should be:
+A trade belongs to the minute of its own time `t`; a longer candle is made of the closed candles of the interval below it.
+Only ticks close candles: a tick says that every trade with t < at stands before it. Rules for what is not as it should be:
 - a trade whose id has been seen (id <= `last_id`) is a repetition: skipped;
-- a trade older than the last closed minute is late: counted, and left out of every interval, so that a 5-minute candle
-  is always made of exactly the trades of its five minutes; the next candle of each interval reports the count;
+- a trade older than the last closed minute is late: counted, and left out of every interval, so that a candle is always made
+  of exactly the trades of its minutes; the next candle of each interval reports the count;
 - a minute without trades gives a flat candle (o = h = l = c = the close before, v = 0) from the first trade or the seed on;
+  a longer candle passes over its flat ones and is flat when all of them are;
+- a seed brings closed 5m candles: longer ones that they began go on from there, marked `backfilled`, with first id 0;
 - without a seed the first candles begin at the first trade, inside their interval.
-Sums run trade by trade in the order of ids, on every interval by itself: no sum of sums, no compensation.
+Sums run trade by trade within a minute, in the order of ids, and then candle by candle: no compensation.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, compress, pairwise
 from operator import mul, not_
 from typing import Final, NamedTuple
@@ -22,16 +24,29 @@ import msgspec
 from msgspec.structs import replace
 
 MINUTE_MS: Final = 60_000
-INTERVALS: Final = {"1m": MINUTE_MS, "5m": 5 * MINUTE_MS}
-"""Interval to its length. Each is a multiple of the first, on whose boundaries candles close."""
+INTERVALS: Final = {
+    "1m": MINUTE_MS,
+    "5m": 5 * MINUTE_MS,
+    "15m": 15 * MINUTE_MS,
+    "1h": 60 * MINUTE_MS,
+    "4h": 240 * MINUTE_MS,
+}
+"""Interval to its length. Each is a multiple of the one before, of whose closed candles it is made."""
+SEEDED: Final = list(INTERVALS).index("5m")
+"""Place of the interval of which a seed brings candles."""
 
-VERSION: Final = 1
+VERSION: Final = 2
 HORIZON_MS: Final = 7 * 24 * 60 * MINUTE_MS
 """A tick may pass that much at once. Behind a longer silence a candle history must come first (`seed`)."""
 
+_NAMES: Final = tuple(INTERVALS)
+
 
 class Bucket(msgspec.Struct, frozen=True, array_like=True):
-    """A candle in the making. `quote`: sum of price x quantity, `taker_buy`: quantity that the taker bought."""
+    """A candle in the making. `quote`: sum of price x quantity, `taker_buy`: quantity that the taker bought.
+
+    `first_id` 0: its first trades were before the log, known by a candle of the history only.
+    """
 
     open_at: int
     o: float
@@ -50,8 +65,8 @@ class Bucket(msgspec.Struct, frozen=True, array_like=True):
 class Fold(msgspec.Struct, frozen=True):
     """Candles of one instrument in the making. `closed_at`: everything before is closed, 0 before the first trade or seed.
 
-    `open`: per interval the buckets that no tick has closed yet, by time; `late`: per interval, since its last candle.
-    `missed`: ids that never came (a gap that nobody refilled), for a metric.
+    `open`: the minutes that no tick has closed yet, by time; `forming`: per longer interval what closed candles have brought
+    so far; `late`: per interval, since its last candle. `missed`: ids that never came (a gap that nobody refilled), for a metric.
     """
 
     version: int = VERSION
@@ -60,7 +75,8 @@ class Fold(msgspec.Struct, frozen=True):
     price: float = 0.0
     missed: int = 0
     late: tuple[int, ...] = (0,) * len(INTERVALS)
-    open: tuple[tuple[Bucket, ...], ...] = ((),) * len(INTERVALS)
+    open: tuple[Bucket, ...] = ()
+    forming: tuple[Bucket | None, ...] = (None,) * len(INTERVALS)  # the first place stays empty
 
 
 class Closed(NamedTuple):
@@ -84,16 +100,24 @@ class Closed(NamedTuple):
     late: int
 
 
-def seed(fold: Fold, at: int, price: float, next_id: int) -> Fold:
+def seed(fold: Fold, at: int, price: float, next_id: int, past: Sequence[Bucket] = ()) -> Fold:
     """Begin where a candle history ends: `at` its last close (a minute), `price` its last price, `next_id` of the trade after it.
 
+    `past`: its newest 5m candles up to `at`, oldest first, without the flat ones, for the longer candles that `at` falls into.
     What was in the making is forgotten, unless the history tells nothing new: a repeated seed changes nothing.
     """
     if at <= fold.closed_at and next_id - 1 <= fold.last_id:
         return fold
     if at <= fold.closed_at:  # trades are missing, but no candle is closed twice
         return replace(fold, last_id=next_id - 1, missed=fold.missed + next_id - 1 - fold.last_id)
-    return Fold(last_id=next_id - 1, closed_at=at - at % MINUTE_MS, price=price, missed=fold.missed)
+    forming: list[Bucket | None] = [None] * len(INTERVALS)
+    lengths = list(INTERVALS.values())
+    for place in range(SEEDED + 1, len(lengths)):
+        begin, end = at - at % lengths[place], at - at % lengths[place - 1]  # what lies behind `end` is in a shorter one
+        for bucket in past:
+            if begin <= bucket.open_at < end:
+                forming[place] = _joined(forming[place], bucket, begin)
+    return Fold(last_id=next_id - 1, closed_at=at - at % MINUTE_MS, price=price, missed=fold.missed, forming=tuple(forming))
 
 
 def trades(
@@ -123,10 +147,7 @@ def trades(
             late += end - begin
             continue
         run = (p, q, m) if end - begin == len(t) else (p[begin:end], q[begin:end], m[begin:end])
-        open_ = tuple(
-            _add(buckets, minute - minute % length, first_id + begin, *run, backfilled=backfilled)
-            for buckets, length in zip(open_, INTERVALS.values(), strict=True)
-        )
+        open_ = _add(open_, minute, first_id + begin, *run, backfilled=backfilled)
     counts = tuple(count + late for count in fold.late) if late else fold.late
     return replace(fold, last_id=first_id + len(t) - 1, closed_at=closed_at, missed=missed, late=counts, open=open_)
 
@@ -143,22 +164,75 @@ def close(fold: Fold, at: int) -> tuple[Fold, list[Closed]]:
     if boundary - fold.closed_at > HORIZON_MS:
         raise ValueError(f"a tick at {at} is {(boundary - fold.closed_at) // MINUTE_MS} minutes past the last close")
     candles: list[Closed] = []
-    price, last_id = fold.price, fold.open[0][0].first_id - 1 if fold.open[0] else fold.last_id
-    open_, late = [list(buckets) for buckets in fold.open], list(fold.late)
+    price, last_id = fold.price, fold.open[0].first_id - 1 if fold.open else fold.last_id
+    minutes, forming, late = deque(fold.open), list(fold.forming), list(fold.late)
     for close_at in range(fold.closed_at + MINUTE_MS, boundary + MINUTE_MS, MINUTE_MS):
-        for position, (interval, length) in enumerate(INTERVALS.items()):
-            if close_at % length:
-                continue
-            if open_[position] and open_[position][0].open_at < close_at:
-                bucket = open_[position].pop(0)
-                candles.append(_closed(interval, length, bucket, late[position]))
-                if not position:  # the shortest interval says what the last price was
-                    price, last_id = bucket.c, bucket.last_id
+        minute = minutes.popleft() if minutes and minutes[0].open_at < close_at else None
+        if minute is not None:
+            price, last_id = minute.c, minute.last_id
+        for place, bucket in _handed_up(forming, minute, 0, close_at):
+            interval = _NAMES[place]
+            if bucket is not None:
+                candles.append(_closed(interval, INTERVALS[interval], bucket, late[place]))
             else:
-                candles.append(_flat(interval, length, close_at, price, last_id, late[position]))
-            late[position] = 0
-    left = tuple(tuple(buckets) for buckets in open_)
-    return replace(fold, closed_at=boundary, price=price, late=tuple(late), open=left), candles
+                candles.append(_flat(interval, INTERVALS[interval], close_at, price, last_id, late[place]))
+            late[place] = 0
+    left = replace(fold, closed_at=boundary, price=price, late=tuple(late), open=tuple(minutes), forming=tuple(forming))
+    return left, candles
+
+
+def unfinished(fold: Fold, interval: str) -> Bucket | None:
+    """The candle of a longer interval that the last closed minute left open, with all trades so far; None before its first.
+
+    Its end is not known to have passed: trades that stand behind it wait for the tick, and are not in it.
+    """
+    length = INTERVALS[interval]
+    open_at = fold.closed_at - fold.closed_at % length
+    found = None
+    for place in range(_NAMES.index(interval), 0, -1):  # the shorter, the newer
+        below = fold.forming[place]
+        found = _joined(found, below, open_at) if below is not None else found
+    for minute in fold.open:
+        found = _joined(found, minute, open_at) if minute.open_at < open_at + length else found
+    return found
+
+
+def _handed_up(
+    forming: list[Bucket | None], bucket: Bucket | None, place: int, close_at: int
+) -> Iterator[tuple[int, Bucket | None]]:
+    """A candle is closed and goes into the next longer one, which may be closed by it, and so on: (place of the interval, candle)
+
+    of each that ends at `close_at`, shortest first; None where nothing traded. Changes `forming`.
+    """
+    yield place, bucket
+    for longer in range(place + 1, len(_NAMES)):
+        length = INTERVALS[_NAMES[longer]]
+        if bucket is not None:
+            forming[longer] = _joined(forming[longer], bucket, bucket.open_at - bucket.open_at % length)
+        if close_at % length:
+            return
+        bucket, forming[longer] = forming[longer], None
+        yield longer, bucket
+
+
+def _joined(old: Bucket | None, new: Bucket, open_at: int) -> Bucket:
+    """The candle that opens at `open_at` with a later part of it."""
+    if old is None:
+        return replace(new, open_at=open_at)
+    return Bucket(
+        open_at,
+        old.o,
+        max(old.h, new.h),
+        min(old.l, new.l),
+        new.c,
+        old.v + new.v,
+        old.quote + new.quote,
+        old.taker_buy + new.taker_buy,
+        old.trades + new.trades,
+        old.first_id,
+        new.last_id,
+        old.backfilled or new.backfilled,
+    )
 
 
 def _runs(t: Sequence[int]) -> Iterable[tuple[int, int, int]]:

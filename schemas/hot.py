@@ -45,6 +45,9 @@ class CandleHistory(msgspec.Struct, frozen=True, gc=False):
     next_id: int
     source: str
     generated: bool = False
+    quote_volume: list[float] = []
+    taker_buy_volume: list[float] = []
+    trades: list[int] = []
 
 
 class Mark(msgspec.Struct, frozen=True, gc=False):
@@ -108,6 +111,25 @@ class Features(msgspec.Struct, frozen=True, gc=False):
     feature_set: str
     feature_hash: str
     ready: bool
+    bars: int
+    values: list[float]
+    source: str
+
+
+class Peek(msgspec.Struct, frozen=True, gc=False):
+    event_id: str
+    type: Literal["market.peek"]
+    at: int
+    instrument: str
+    interval: str
+    open_at: int
+    o: float
+    h: float
+    l: float  # noqa: E741
+    c: float
+    v: float
+    feature_set: str
+    feature_hash: str
     bars: int
     values: list[float]
     source: str

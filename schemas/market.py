@@ -44,7 +44,8 @@ class CandleHistory(InstrumentEvent):
     """Closed past candles of one instrument, oldest first, written before its first frame: what features warm up on.
 
     `at` = close of the last one; the frames that follow begin there. `next_id`: id of the first trade after it.
-    `generated`: made up, because the recording has no past.
+    `generated`: made up, because the recording has no past. `quote_volume`, `taker_buy_volume`, `trades` (of single trades):
+    for the longer candles that `at` falls into; empty in the oldest messages, whose longer candles begin at `at`.
     """
 
     type: Literal["market.candle-history"] = "market.candle-history"
@@ -57,6 +58,9 @@ class CandleHistory(InstrumentEvent):
     v: list[MarketQuantity]
     next_id: int
     generated: bool = False
+    quote_volume: list[MarketQuantity] = []
+    taker_buy_volume: list[MarketQuantity] = []
+    trades: list[int] = []
     source: Source
 
 
@@ -85,7 +89,10 @@ class Marks(Event):
 
 
 class Candle(InstrumentEvent):
-    """A closed candle; `at` = its close. Built from trades. `flat`: nothing traded, v = 0 and o = h = l = c = the close before."""
+    """A closed candle; `at` = its close. Built from trades. `flat`: nothing traded, v = 0 and o = h = l = c = the close before.
+
+    `first_id` 0: the candle began before the log, and that part is known by the candle history (`backfilled`).
+    """
 
     type: Literal["market.candle"] = "market.candle"
     interval: str
@@ -121,6 +128,27 @@ class Features(InstrumentEvent):
     feature_set: str
     feature_hash: str
     ready: bool
+    bars: int
+    values: list[float]
+    source: Source
+
+
+class Peek(InstrumentEvent):
+    """What `Features` would be if the forming 5-minute candle closed now; `at` = its last trade, `bars` = closed candles behind it.
+
+    Shown and recorded, at most four in a second of an instrument. It is no `Features`, so nothing that decides can take it for one.
+    """
+
+    type: Literal["market.peek"] = "market.peek"
+    interval: str
+    open_at: UtcMs
+    o: MarketPrice
+    h: MarketPrice
+    l: MarketPrice  # noqa: E741 - the field's standard letter
+    c: MarketPrice
+    v: MarketQuantity
+    feature_set: str
+    feature_hash: str
     bars: int
     values: list[float]
     source: Source

@@ -14,7 +14,7 @@ from typing import Any
 
 from schemas import ids
 from schemas.events import Event
-from schemas.market import Candle, CandleHistory, Features, Marks, Tick, TradeFrame
+from schemas.market import Candle, CandleHistory, Features, Marks, Peek, Tick, TradeFrame
 from schemas.operations import Audit, Command, DeadLetter, GuardianReport, Heartbeat, PolicyVersion
 from schemas.risk import Verdict
 from schemas.signals import Decision, Prediction
@@ -110,7 +110,7 @@ MARKET_MARKS = Topic(
 MARKET_CANDLES = Topic(
     "market.candles",
     (Candle,),
-    "Closed candles 1m and 5m, built from trades",
+    "Closed candles 1m 5m 15m 1h 4h, built from trades",
     Key.INSTRUMENT,
     7 * _DAY,
     ("instrument", "interval", "open_at"),
@@ -126,6 +126,16 @@ MARKET_FEATURES = Topic(
     ("instrument", "open_at"),
     ("features",),
     ("signals", *_HISTORY),
+)
+MARKET_PEEKS = Topic(
+    "market.peeks",
+    (Peek,),
+    "Feature vector of the forming 5-minute candle, four a second at most; nothing decides on it",
+    Key.INSTRUMENT,
+    _DAY,
+    ("instrument", "at"),
+    ("features",),
+    _HISTORY,
 )
 SIGNAL_PREDICTIONS = Topic(
     "signal.predictions",

@@ -32,9 +32,11 @@ app = typer.Typer(
 policy_app = typer.Typer(help="The one versioned policy: every number that decides.", rich_markup_mode=None, no_args_is_help=True)
 config_app = typer.Typer(help="Settings: where things are.", rich_markup_mode=None, no_args_is_help=True)
 venue_app = typer.Typer(help="What a venue must do for us.", rich_markup_mode=None, no_args_is_help=True)
-train_app = typer.Typer(help="Train models (needs the extra `train`).", rich_markup_mode=None, no_args_is_help=True)
+train_app = typer.Typer(help="Train models (needs the extra `train`, or `trees` for trees alone).", rich_markup_mode=None)
 bench_app = typer.Typer(
-    help="Measure. Each bench starts its own stack on free ports and stops it.", rich_markup_mode=None, no_args_is_help=True
+    help="Measure. A bench that needs a stack starts its own on free ports and stops it.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
 )
 app.add_typer(policy_app, name="policy")
 app.add_typer(config_app, name="config")
@@ -111,6 +113,25 @@ def topics(as_json: Json = False, markdown: Annotated[bool, typer.Option("--mark
         {"topics": rows},
         as_json,
         [f"{row['name']:<24} {row['partitions']:>2}  {row['produced_by']:<10} -> {row['consumed_by']}" for row in rows],
+    )
+
+
+@app.command()
+def features(
+    as_json: Json = False, markdown: Annotated[bool, typer.Option("--markdown", help="The table of docs/features.md.")] = False
+) -> None:
+    """The features: names in order, formulas, warm-up."""
+    from processors.features.catalogue import FEATURE_SET, feature_hash
+    from streams.pages import features_rows, features_table
+
+    if markdown:
+        print(features_table(), end="")
+        return
+    rows = features_rows()
+    show(
+        {"feature_set": FEATURE_SET, "feature_hash": feature_hash(), "features": rows},
+        as_json,
+        [f"{row['place']:>2} {row['name']:<16} {row['formula']}" for row in rows],
     )
 
 
@@ -223,8 +244,55 @@ def config_show(
 def _setting(value: Any, origin: str) -> str:
     """A secret shows whether it is set, and nothing else of it."""
     if hasattr(value, "get_secret_value") and origin == "default":
-        return "not set (the local exchange's own)"
+        return "not set (good for the local exchange only)"
     return str(value)
+
+
+@train_app.callback(invoke_without_command=True)
+def train(
+    context: typer.Context,
+    data: Annotated[Path | None, typer.Option(help="Parquet or CSV of 5-minute candles.")] = None,
+    from_clickhouse: Annotated[bool, typer.Option("--from-clickhouse", help="The candles of the history instead.")] = False,
+    models: Annotated[str, typer.Option(help="Of lightgbm,xgboost,nhits,patchtst; empty: all that are installed.")] = "",
+    symbols: Annotated[str, typer.Option(help="Only these of the file; empty: all.")] = "",
+    folds: Annotated[int, typer.Option(min=2, help="Folds of the walk forward.")] = 5,
+    trees: Annotated[int, typer.Option(min=1, help="Trees of each booster.")] = 200,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each network.")] = 6,
+    stride: Annotated[int, typer.Option(min=1, help="Networks learn from every so many candles.")] = 3,
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 7,
+    cost_bp: Annotated[float, typer.Option(min=0, help="Cost of a round trip in basis points.")] = 10.0,
+    parent: Annotated[str | None, typer.Option(help="The version that this one shall follow; stands in the manifest.")] = None,
+    registry: Annotated[Path | None, typer.Option(help="Directory of versions; default: QT_MODEL_REGISTRY.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the page with the results here too.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train the ensemble on real candles, judge it by a walk forward, and publish it signed when the graphs agree."""
+    if context.invoked_subcommand is not None:
+        return
+    from streams.train import Wanted, run
+
+    wanted = Wanted(
+        data=data,
+        from_clickhouse=from_clickhouse,
+        models=tuple(filter(None, models.split(","))),
+        symbols=tuple(filter(None, symbols.split(","))),
+        folds=folds,
+        trees=trees,
+        epochs=epochs,
+        stride=stride,
+        seed=seed,
+        cost_bp=cost_bp,
+        parent=parent,
+        report=report,
+    )
+    done = run(settings(model_registry=registry), wanted)
+    show(
+        done,
+        as_json,
+        done["verdict"] + [f"{key}: {done[key]}" for key in ("version", "published", "report", "parity_max", "seconds")],
+    )
+    if done["suspicions"]:
+        raise typer.Exit(DOES_NOT_ADD_UP)
 
 
 @train_app.command("seed")
@@ -249,21 +317,25 @@ def bench_frames(as_json: Json = False) -> None:
     show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
 
 
+@bench_app.command("features")
+def bench_features(
+    as_json: Json = False,
+    symbols: Annotated[int, typer.Option(min=1)] = 100,
+    rounds: Annotated[int, typer.Option(min=1, help="Candles to measure.")] = 60,
+) -> None:
+    """One candle of 100 symbols into all 49 features, beside TA-Lib, its streams, talipp and pandas (needs the extra `dev`)."""
+    from streams.bench.features import run
+
+    found = run(symbols, rounds)
+    show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
+
+
 @bench_app.command("latency")
 def bench_latency(as_json: Json = False, n: Annotated[int, typer.Option(help="Pairs to measure at least.")] = 1000) -> None:
     """Mark to exit decision, and tick to candle, on the whole running stack."""
     from streams.bench.latency import run
 
     found = run(n)
-    show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
-
-
-@bench_app.command("orders")
-def bench_orders(as_json: Json = False) -> None:
-    """The order path over the bare client, and events a second of the local exchange's engine."""
-    from streams.bench.orders import run
-
-    found = run()
     show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
 
 
@@ -334,6 +406,31 @@ def venue_list(markdown: Annotated[bool, typer.Option("--markdown", help="The do
         print(page(), end="")
         return
     show({"items": [i.about for i in ITEMS]}, as_json, [f"{i.number:>2}. {i.about}" for i in ITEMS])
+
+
+@bench_app.command("forecasters")
+def bench_forecasters(
+    ett: Annotated[Path, typer.Option(help="ETTh1.csv")],
+    models: Annotated[str, typer.Option(help="Of nhits,patchtst; empty: both.")] = "",
+    threads: Annotated[int, typer.Option(min=1, help="Of torch.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Our networks on the table of their papers: ETTh1, 96 hours ahead. Minutes; needs the extra `train`."""
+    from streams.bench.forecasters import run
+
+    found = run(ett, tuple(filter(None, models.split(","))), threads)
+    show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
+    if not all(mine["reached"] for mine in found.values() if isinstance(mine, dict)):
+        raise typer.Exit(DOES_NOT_ADD_UP)
+
+
+@bench_app.command("inference")
+def bench_inference(as_json: Json = False, repeats: Annotated[int, typer.Option(min=10, help="Calls a figure.")] = 200) -> None:
+    """The served graphs at 1, 10 and 100 rows, beside the libraries that trained their members."""
+    from streams.bench.inference import run
+
+    found = run(repeats)
+    show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""features: market.trades -> market.candles, market.features."""
+"""features: market.trades -> market.candles, market.features, market.peeks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streams.stage import Stage
 STAGE = Stage(
     name="features",
     inputs=(topics.MARKET_TRADES,),
-    outputs=(topics.MARKET_CANDLES, topics.MARKET_FEATURES),
+    outputs=(topics.MARKET_CANDLES, topics.MARKET_FEATURES, topics.MARKET_PEEKS),
     state=features.State,
     step=features.step,
     # ten kilobytes an instrument that change with every frame: written once a second, read again after a crash

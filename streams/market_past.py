@@ -122,6 +122,9 @@ async def _history(venue: BinanceUsdm, instrument: str, now: int, source: Source
         v=[k.v for k in rows],
         next_id=next_id,
         generated=source is Source.TICKS,
+        quote_volume=[k.quote for k in rows],
+        taker_buy_volume=[k.taker_buy for k in rows],
+        trades=[k.trades for k in rows],
         source=source,
     )
     return history, page

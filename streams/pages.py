@@ -1,9 +1,10 @@
-"""docs/topics.md and `quantum topics`, both from the registry."""
+"""docs/topics.md and the table in docs/features.md with their commands, each from the one place where its things are declared."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from processors.features.catalogue import FEATURE_SET, FEATURES, READY_BARS, feature_hash
 from schemas import topics
 from schemas.topics import Topic
 
@@ -53,3 +54,25 @@ def topics_page() -> str:
             about = " ".join((event.__doc__ or "").split())
             lines += [f"### `{event.type_name()}` on `{topic.name}`", "", about, "", f"Fields: {fields}.", ""]
     return "\n".join(lines)
+
+
+def features_rows() -> list[dict[str, Any]]:
+    return [
+        {"place": place, "name": f.name, "group": f.group, "formula": f.formula, "warm_up": f.warm_up}
+        for place, f in enumerate(FEATURES, 1)
+    ]
+
+
+def features_table() -> str:
+    """Markdown; a test looks for it in docs/features.md."""
+    lines = [
+        f"Feature set `{FEATURE_SET}`, hash `{feature_hash()}`, {len(FEATURES)} values, ready from {READY_BARS} candles on.",
+        "",
+        "| | feature | group | formula | warm-up |",
+        "|---|---|---|---|---|",
+    ]
+    for r in features_rows():
+        lines.append(
+            f"| {r['place']} | `{r['name']}` | {r['group']} | {r['formula'].replace('|', chr(92) + '|')} | {r['warm_up']} |"
+        )
+    return "\n".join(lines) + "\n"

@@ -46,12 +46,13 @@ def trained(bars: int, unseen_bars: int, *, planted_signal: bool = True) -> tupl
     """(manifest, graph) of a model on so many candles a symbol; UserError when serving would answer otherwise."""
     try:
         from processors.learning import seed
+        from processors.learning.dataset import Market
     except ModuleNotFoundError as e:
         raise UserError("cannot train", f"{e.name} is not installed", "install the extra `train`: pip install '.[train]'") from e
 
-    def market(number: int, n: int) -> seed.Market:
+    def market(number: int, n: int) -> Market:
         candles = synthetic.candles(number, None, n, planted_signal=planted_signal)
-        return seed.Market(f"synthetic seed {number}", [symbol.name for symbol in candles.symbols], *candles.floats())
+        return Market(f"synthetic seed {number}", [symbol.name for symbol in candles.symbols], *candles.floats())
 
     label = TRAINED_ON if planted_signal else "synthetic, no signal"
     found = seed.train(market(TRAIN_SEED, bars), market(UNSEEN_SEED, unseen_bars), trained_on=label)

@@ -107,7 +107,7 @@ class PublicTrade(NamedTuple):
 
 
 class Kline(NamedTuple):
-    """`trades`: how many single trades made it."""
+    """`trades`: how many single trades made it; `quote`: price x quantity; `taker_buy`: quantity that takers bought."""
 
     open_at: int
     o: float
@@ -116,6 +116,8 @@ class Kline(NamedTuple):
     c: float
     v: float
     trades: int
+    quote: float
+    taker_buy: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,36 +3,49 @@
 | event                    | what happens                                                                  |
 |--------------------------|-------------------------------------------------------------------------------|
 | market.candle-history    | the fold begins at its end, the kernel is warmed on its candles               |
-| market.trade-frame       | the trades join the candles in the making                                     |
+| market.trade-frame       | the trades join the candles in the making; now and then a peek is told        |
 | market.tick              | candles that end at or before it are closed and said; 5m ones step the kernel |
+A peek is the vector of the forming candle. It is told behind a frame, PEEK_MS of market time after the one before, and PEEKS times
+at most until the next wall second's tick: so four in a second of an instrument, however fast the market runs. It is an event of its
+own that no decision takes.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 from msgspec.structs import replace
 
 from processors import candles
-from processors.candles import Closed, Fold
+from processors.candles import INTERVALS, Bucket, Closed, Fold
 from processors.features.catalogue import FEATURE_SET, feature_hash
 from processors.features.kernel import FeatureState
 from processors.step import Context, Step
 from schemas import hot, ids
 
-INTERVAL = "5m"
+INTERVAL: Final = "5m"
 """The candles that features are made of."""
+LONGEST_MS: Final = max(INTERVALS.values())
+PEEK_MS: Final = 250
+PEEKS: Final = 4
 
 
 class State(msgspec.Struct, frozen=True):
-    """Of one instrument. `kernel`: bytes of the FeatureState after the last closed 5-minute candle."""
+    """Of one instrument. `kernel`: bytes of the FeatureState after the last closed 5-minute candle.
 
-    version: int = 1
+    `peeked_at`: market time of the last peek; `peeks`: how many there were since a wall second's tick.
+    """
+
+    version: int = 2
     source: str = ""
     fold: Fold = Fold()
     kernel: bytes = b""
+    peeked_at: int = 0
+    peeks: int = 0
 
 
 def step(state: State | None, event: Any, context: Context) -> Step[State]:
@@ -40,8 +53,10 @@ def step(state: State | None, event: Any, context: Context) -> Step[State]:
     match event:
         case hot.TradeFrame():
             fold = candles.trades(state.fold, event.first_id, event.t, event.p, event.q, event.m, backfilled=event.backfilled)
-            return Step(replace(state, source=event.source, fold=fold))
+            return _peeked(replace(state, source=event.source, fold=fold), event, context)
         case hot.Tick():
+            if not event.boundary and state.peeks:
+                state = replace(state, peeks=0)
             return _closed(state, event, context)
         case hot.CandleHistory():
             return Step(_warmed(state, event))
@@ -50,12 +65,58 @@ def step(state: State | None, event: Any, context: Context) -> Step[State]:
 
 def _warmed(state: State, history: hot.CandleHistory) -> State:
     """A history that tells nothing new (the gateway has started again) leaves everything as it is."""
-    fold = candles.seed(state.fold, history.at, history.c[-1], history.next_id)
+    fold = candles.seed(state.fold, history.at, history.c[-1], history.next_id, list(_buckets(history)))
     if fold.closed_at == state.fold.closed_at:
         return replace(state, fold=fold)
     kernel = FeatureState()
     kernel.replay(*(np.asarray(column) for column in (history.o, history.h, history.l, history.c, history.v)))
     return State(source=history.source, fold=fold, kernel=kernel.to_bytes())
+
+
+def _buckets(history: hot.CandleHistory) -> Iterator[Bucket]:
+    """What longer candles may go on from. Nothing, where the message is too old to say what was bought."""
+    rows = zip(
+        *(history.open_at, history.o, history.h, history.l, history.c, history.v),
+        *(history.quote_volume, history.taker_buy_volume, history.trades),
+        strict=False,
+    )
+    for open_at, o, h, l, c, v, quote, taker_buy, trades in rows:  # noqa: E741
+        if trades and open_at >= history.at - LONGEST_MS:
+            yield Bucket(open_at, o, h, l, c, v, quote, taker_buy, trades, 0, history.next_id - 1, True)
+
+
+def _peeked(state: State, frame: hot.TradeFrame, context: Context) -> Step[State]:
+    if frame.at - state.peeked_at < PEEK_MS or state.peeks >= PEEKS or not state.kernel:
+        return Step(state)
+    forming, kernel = candles.unfinished(state.fold, INTERVAL), _kernel(state.kernel)
+    if forming is None or forming.last_id != state.fold.last_id or not kernel.ready:
+        return Step(state)  # the newest trade stands behind the candle's end, and the tick that says so is on its way
+    values = kernel.peek(forming.o, forming.h, forming.l, forming.c, forming.v)
+    peek = hot.Peek(
+        event_id=ids.event_id("market.peek", context.key, forming.open_at, forming.last_id, feature_hash()),
+        type="market.peek",
+        at=frame.at,
+        instrument=context.key,
+        interval=INTERVAL,
+        open_at=forming.open_at,
+        o=forming.o,
+        h=forming.h,
+        l=forming.l,
+        c=forming.c,
+        v=forming.v,
+        feature_set=FEATURE_SET,
+        feature_hash=feature_hash(),
+        bars=kernel.bars,
+        values=values.tolist(),
+        source=frame.source,
+    )
+    return Step(replace(state, peeked_at=frame.at, peeks=state.peeks + 1), [peek])
+
+
+@lru_cache(256)
+def _kernel(raw: bytes) -> FeatureState:
+    """Only to peek: read once a candle and not four times a second. Whoever steps takes a copy of his own."""
+    return FeatureState.from_bytes(raw)
 
 
 def _closed(state: State, tick: hot.Tick, context: Context) -> Step[State]:
@@ -71,7 +132,7 @@ def _closed(state: State, tick: hot.Tick, context: Context) -> Step[State]:
         if candle.interval == INTERVAL:
             kernel = kernel or (FeatureState.from_bytes(state.kernel) if state.kernel else FeatureState())
             values = kernel.step(candle.o, candle.h, candle.l, candle.c, candle.v)
-            events.append(_features(said, kernel, [float(value) for value in values]))
+            events.append(_features(said, kernel, values.tolist()))
     return Step(replace(state, fold=fold, kernel=kernel.to_bytes() if kernel else state.kernel), events)
 
 

@@ -27,8 +27,8 @@ def scores(p_up: Floats, forward: Floats) -> dict[str, float]:
     brier = float(np.mean((p_up - up) ** 2))
     return {
         "rows": float(len(p_up)),
-        "ic": _correlation(p_up, forward),
-        "rank_ic": _correlation(_ranks(p_up), _ranks(forward)),
+        "ic": correlation(p_up, forward),
+        "rank_ic": correlation(ranks(p_up), ranks(forward)),
         "hit_rate": float(np.mean(right)),
         "auc": auc(p_up, up),
         "brier": brier,
@@ -58,7 +58,7 @@ def auc(score: Floats, positive: NDArray[np.bool_]) -> float:
     n, hits = len(score), int(np.sum(positive))
     if hits in (0, n):
         return 0.5
-    return float((np.sum(_ranks(score)[positive]) - hits * (hits + 1) / 2) / (hits * (n - hits)))
+    return float((np.sum(ranks(score)[positive]) - hits * (hits + 1) / 2) / (hits * (n - hits)))
 
 
 def mean_and_spread(folds: list[dict[str, float]]) -> dict[str, dict[str, float]]:
@@ -77,14 +77,14 @@ def rounded(value: Any, digits: int = 6) -> Any:
     return [rounded(inner, digits) for inner in value] if isinstance(value, list) else value
 
 
-def _ranks(values: Floats) -> Floats:
+def ranks(values: Floats) -> Floats:
     """1..n, ties share their mean rank."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
     return np.asarray((ends - (counts - 1) / 2)[inverse], dtype=np.float64)
 
 
-def _correlation(a: Floats, b: Floats) -> float:
+def correlation(a: Floats, b: Floats) -> float:
     """0 where one of them does not vary."""
     if np.ptp(a) == 0.0 or np.ptp(b) == 0.0:
         return 0.0

@@ -10,17 +10,19 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
+from processors.features import kernel
 from processors.features.catalogue import FEATURE_SET, NAMES, READY_BARS, feature_hash
 from processors.features.kernel import replay
 from processors.learning import evaluation, export
+from processors.learning.dataset import Market, digest
 from processors.learning.labels import EMBARGO, HORIZON, forward_return, walk_forward
 
 Floats = NDArray[np.float64]
@@ -44,18 +46,6 @@ PARAMETERS: Final[Mapping[str, Any]] = {
     "verbosity": -1,
 }
 _LIBRARIES = ("lightgbm", "numpy", "onnx", "onnxmltools")
-
-
-class Market(NamedTuple):
-    """Closed 5-minute candles, float64 arrays [bars, symbols]; `name` says where they come from, e.g. `synthetic seed 7`."""
-
-    name: str
-    symbols: Sequence[str]
-    o: Floats
-    h: Floats
-    l: Floats  # noqa: E741 - the field's standard letter
-    c: Floats
-    v: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +111,7 @@ def train(market: Market, unseen: Market, *, trained_on: str) -> Trained:
             "symbols": list(market.symbols),
             "bars": len(market.c),
             "rows": len(sample.rows()[1]),
-            "data_sha256": _digest(market),
+            "data_sha256": digest(market),
             "trees": TREES,
             "parameters": dict(PARAMETERS),
         },
@@ -159,12 +149,7 @@ def predict(booster: lightgbm.Booster, rows: Rows) -> Floats:
     return np.asarray(booster.predict(rows, num_threads=1), dtype=np.float64)
 
 
-def _digest(market: Market) -> str:
-    columns = np.stack([market.o, market.h, market.l, market.c, market.v]).astype("<f8")
-    return hashlib.sha256(columns.tobytes()).hexdigest()
-
-
 def _recipe(market: Market) -> str:
-    """Names the version: the same features, candles and parameters make the same model."""
-    text = json.dumps([feature_hash(), _digest(market), TREES, HORIZON, dict(PARAMETERS)], sort_keys=True)
+    """Names the version: the same features, to the same bits, candles and parameters make the same model."""
+    text = json.dumps([feature_hash(), kernel.VERSION, digest(market), TREES, HORIZON, dict(PARAMETERS)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -14,51 +14,56 @@ from processors.candles import INTERVALS, MINUTE_MS, Closed, Fold
 T0 = 1_722_470_400_000
 Trade = tuple[int, float, float, int]
 
-TRADES = st.lists(
-    st.tuples(
-        st.integers(0, 12 * MINUTE_MS - 1).map(lambda t: T0 + t),
-        st.floats(0.1, 1e5),
-        st.floats(1e-6, 1e4),
-        st.integers(0, 1),
-    ),
-    max_size=60,
-)
+
+@st.composite
+def markets(draw: st.DrawFn) -> tuple[list[Trade], int]:
+    """(trades, end): minutes full of trades, or hours with a few."""
+    end = T0 + draw(st.sampled_from([10, 65, 500])) * MINUTE_MS
+    moment = st.integers(T0, end + 2 * MINUTE_MS)
+    trade = st.tuples(moment, st.floats(0.1, 1e5), st.floats(1e-6, 1e4), st.integers(0, 1))
+    return sorted(draw(st.lists(trade, max_size=60)), key=lambda trade: trade[0]), end
 
 
 def naive(trades: Sequence[Trade], until: int, price: float, next_id: int) -> list[Closed]:
-    """Candles by looking at all trades for each of them."""
-    found = []
+    """Minutes by looking at all trades for each of them, longer candles by looking at all candles of the interval below."""
+    found: dict[str, list[Closed]] = {}
+    below = ""
     for interval, length in INTERVALS.items():
-        last = next_id - 1
-        close = price
-        for open_at in range(T0, until, length):
-            if open_at + length > until:
-                break
-            mine = [(next_id + i, *trade) for i, trade in enumerate(trades) if open_at <= trade[0] < open_at + length]
+        last, close, rows = next_id - 1, price, []
+        for open_at in range(T0, until - length + 1, length):
+            if below:
+                parts = [c for c in found[below] if open_at <= c.open_at < open_at + length and not c.flat]
+            else:
+                ids = [n for n, trade in enumerate(trades) if open_at <= trade[0] < open_at + length]
+                parts = [one(next_id + n, *trades[n]) for n in ids]
             v = quote = bought = 0.0
-            for _, _, p, q, m in mine:
-                v, quote, bought = v + q, quote + p * q, bought + (0.0 if m else q)
-            if mine:
-                prices = [p for _, _, p, _, _ in mine]
+            for c in parts:
+                v, quote, bought = v + c.v, quote + c.quote_volume, bought + c.taker_buy_volume
+            if parts:
+                first, close, last = parts[0], parts[-1].c, parts[-1].last_id
                 row = Closed(
-                    interval, open_at, open_at + length, prices[0], max(prices), min(prices), prices[-1],
-                    v, quote, bought, len(mine), mine[0][0], mine[-1][0], False, False, 0,
+                    interval, open_at, open_at + length, first.o, max(c.h for c in parts), min(c.l for c in parts), close,
+                    v, quote, bought, sum(c.trades for c in parts), first.first_id, last, False, False, 0,
                 )  # fmt: skip
-                close, last = prices[-1], mine[-1][0]
             else:
                 row = Closed(
                     interval, open_at, open_at + length, close, close, close, close,
                     0.0, 0.0, 0.0, 0, last + 1, last, True, False, 0,
                 )  # fmt: skip
-            found.append(row)
-    return sorted(found, key=lambda c: (c.close_at, c.close_at - c.open_at))
+            rows.append(row)
+        found[interval], below = rows, interval
+    return sorted((c for rows in found.values() for c in rows), key=lambda c: (c.close_at, c.close_at - c.open_at))
+
+
+def one(number: int, t: int, p: float, q: float, m: int) -> Closed:
+    """A trade as the smallest candle there is."""
+    return Closed("", t, t, p, p, p, p, q, p * q, 0.0 if m else q, 1, number, number, False, False, 0)
 
 
 @settings(deadline=None, max_examples=150)
-@given(moments=TRADES, data=st.data())
-def test_any_cut_into_frames_gives_the_candles_of_a_naive_aggregation(moments: list[Trade], data: st.DataObject) -> None:
-    trades = sorted(moments, key=lambda trade: trade[0])
-    until = T0 + 10 * MINUTE_MS
+@given(market=markets(), data=st.data())
+def test_any_cut_into_frames_gives_the_candles_of_a_naive_aggregation(market: tuple[list[Trade], int], data: st.DataObject) -> None:
+    trades, until = market
     fold = candles.seed(Fold(), T0, 77.0, next_id=5)
     closed: list[Closed] = []
     position = 0

@@ -34,6 +34,9 @@ def history() -> hot.CandleHistory:
         interval="5m",
         open_at=[n * 5 * MINUTE for n in range(BARS)],
         next_id=1000,
+        quote_volume=(columns["v"] * c).tolist(),
+        taker_buy_volume=(columns["v"] / 2).tolist(),
+        trades=[3] * BARS,
         source="synthetic",
         **{name: column.tolist() for name, column in columns.items()},
     )
@@ -55,8 +58,8 @@ def frame(first_id: int, *trades: tuple[int, float, float]) -> hot.TradeFrame:
     )
 
 
-def tick(at: int) -> hot.Tick:
-    return hot.Tick(event_id=f"t{at}", type="market.tick", at=at, partition=0, boundary=True, feed_age_ms=0)
+def tick(at: int, *, boundary: bool = True) -> hot.Tick:
+    return hot.Tick(event_id=f"t{at}", type="market.tick", at=at, partition=0, boundary=boundary, feed_age_ms=0)
 
 
 def run(*events: Any, state: State | None = None) -> tuple[State | None, list[Any]]:
@@ -79,6 +82,7 @@ STREET = [
 def test_features_come_warm_from_the_log_at_the_first_close() -> None:
     _, said = run(*STREET)
     candles = [event for event in said if isinstance(event, hot.Candle)]
+    assert all(isinstance(event, hot.Candle | hot.Features | hot.Peek) for event in said)
     (features,) = [event for event in said if isinstance(event, hot.Features)]
     assert [(c.interval, c.flat) for c in candles] == [("1m", False), *[("1m", True)] * 3, ("1m", False), ("5m", False)]
     assert (features.o, features.h, features.l, features.c, features.v) == (101.0, 103.0, 99.0, 99.0, 4.0)
@@ -106,4 +110,57 @@ def test_a_repeated_history_changes_nothing() -> None:
 
 def test_no_candle_closes_without_a_tick() -> None:
     _, said = run(STREET[0], frame(1000, (BEGIN + 1000, 101.0, 1.0)), frame(1001, (BEGIN + 20 * MINUTE, 101.0, 1.0)))
-    assert said == []
+    assert [event.type for event in said] == ["market.peek"]
+
+
+def peeks(said: list[Any]) -> list[hot.Peek]:
+    return [event for event in said if isinstance(event, hot.Peek)]
+
+
+def test_a_peek_is_the_vector_that_would_come_if_the_candle_closed_now() -> None:
+    trade = (BEGIN + 5 * MINUTE - 1, 104.0, 1.5)
+    state, said = run(*STREET[:4], frame(1003, trade))
+    (*_, peek) = peeks(said)
+    _, after = run(tick(BEGIN + 5 * MINUTE), state=state)
+    (features,) = [event for event in after if isinstance(event, hot.Features)]
+    assert peek.values == features.values
+    assert (peek.open_at, peek.o, peek.h, peek.l, peek.c, peek.v) == (BEGIN, 101.0, 104.0, 99.0, 104.0, 5.5)
+    assert (peek.at, peek.bars, features.bars) == (trade[0], BARS, BARS + 1)
+    assert peek.feature_hash == features.feature_hash
+
+
+def test_peeks_leave_no_trace_in_what_is_closed() -> None:
+    trades = [(BEGIN + n * 100, 100.0 + n % 7, 1.0) for n in range(2_990)]
+    often = [frame(1000 + n, trade) for n, trade in enumerate(trades)]
+    seldom = [frame(1000 + n, *trades[n : n + 299]) for n in range(0, len(trades), 299)]
+    ends = (tick(BEGIN + 5 * MINUTE),)
+    told = [[event for event in run(history(), *frames, *ends)[1] if event.type != "market.peek"] for frames in (often, seldom)]
+    assert told[0] == told[1]
+
+
+def test_four_peeks_in_a_second_of_the_market_and_four_in_a_second_of_the_wall() -> None:
+    """A wall second's tick stands between the seconds of the wall; the market may run at any speed in them."""
+    slow = [frame(1000 + n, (BEGIN + n * 20, 101.0, 1.0)) for n in range(50)]
+    assert len(peeks(run(history(), *slow)[1])) == 4
+    fast = [frame(1000 + n, (BEGIN + n * 5_000, 101.0, 1.0)) for n in range(50)]
+    assert len(peeks(run(history(), *fast)[1])) == 4
+    assert len(peeks(run(history(), *fast[:20], tick(BEGIN + 100_000, boundary=False), *fast[20:])[1])) == 8
+
+
+def test_nothing_is_peeked_at_before_600_candles_and_behind_a_boundary_that_no_tick_has_confirmed() -> None:
+    short = msgspec.structs.replace(history(), **{name: getattr(history(), name)[-500:] for name in "ohlcv"})
+    assert run(short, frame(1000, (BEGIN + 1000, 101.0, 1.0)))[1] == []
+    assert run(history(), frame(1000, (BEGIN + 5 * MINUTE, 101.0, 1.0)))[1] == []
+
+
+def test_longer_candles_go_on_from_the_history() -> None:
+    """700 candles end 20 minutes into the hour: the quarter and the hour that close next know what came before the log."""
+    _, said = run(STREET[0], frame(1000, (BEGIN + 1000, 101.0, 1.0)), tick(BEGIN + 40 * MINUTE))
+    told = {c.interval: c for c in reversed(said) if isinstance(c, hot.Candle)}
+    h = history()
+    quarter, hour = told["15m"], told["1h"]
+    assert (quarter.o, quarter.trades, quarter.backfilled, quarter.first_id) == (h.o[-1], 4, True, 0)
+    assert (hour.o, hour.v, hour.trades) == (h.o[-4], sum(h.v[-4:-1]) + (h.v[-1] + 1.0), 13)
+    old = msgspec.structs.replace(h, quote_volume=[], taker_buy_volume=[], trades=[])
+    _, said = run(old, frame(1000, (BEGIN + 1000, 101.0, 1.0)), tick(BEGIN + 40 * MINUTE))
+    assert [(c.trades, c.backfilled) for c in said if isinstance(c, hot.Candle) and c.interval == "1h"] == [(1, False)]

@@ -11,7 +11,7 @@ import pytest
 
 from infra.settings import Settings
 from schemas import generate, topics
-from streams.pages import topics_page
+from streams.pages import features_table, topics_page
 from streams.worker import MODULES
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "streams": set(LAYERS),
 }
 PURE_LIBRARIES = {"numpy", "msgspec", "pydantic"}
-LEARNING_LIBRARIES = PURE_LIBRARIES | {"lightgbm", "onnx", "onnxmltools", "onnxconverter_common", "sklearn"}
+LEARNING_LIBRARIES = PURE_LIBRARIES | {"lightgbm", "xgboost", "torch", "onnx", "onnxmltools", "onnxconverter_common", "sklearn"}
 """Offline training only: processors/learning is imported by no worker."""
 STANDARD_FOR_DECISIONS = {
     "__future__",
@@ -143,6 +143,10 @@ def test_topic_names_and_tables_are_one_to_one() -> None:
 
 def test_the_topics_page_is_the_registry() -> None:
     assert (ROOT / "docs" / "topics.md").read_text() == topics_page(), "run: quantum topics --markdown > docs/topics.md"
+
+
+def test_the_features_page_holds_the_catalogue() -> None:
+    assert features_table() in (ROOT / "docs" / "features.md").read_text(), "put what `quantum features --markdown` prints there"
 
 
 def test_hot_structs_are_generated_from_the_models() -> None:

@@ -35,7 +35,7 @@ class Venue:
 
     async def klines(self, instrument: str, interval: str, limit: int) -> list[Kline]:
         newest = NOW // INTERVAL_MS * INTERVAL_MS
-        return [Kline(newest - n * INTERVAL_MS, 1, 2, 0.5, 1.5, 3, self.per_candle) for n in reversed(range(limit))]
+        return [Kline(newest - n * INTERVAL_MS, 1, 2, 0.5, 1.5, 3, self.per_candle, 4.5, 1) for n in reversed(range(limit))]
 
     async def trades(
         self, instrument: str, *, from_id: int | None = None, start_at: int | None = None, limit: int = 1000

@@ -32,7 +32,8 @@ _instrument = lru_cache(maxsize=4096)(instrument_of)
 
 
 def kline(row: list[Any]) -> Kline:
-    return Kline(int(row[0]), float(row[1]), float(row[2]), float(row[3]), float(row[4]), float(row[5]), int(row[8]))
+    o, h, l, c, v = (float(cell) for cell in row[1:6])  # noqa: E741
+    return Kline(int(row[0]), o, h, l, c, v, trades=int(row[8]), quote=float(row[7]), taker_buy=float(row[9]))
 
 
 def agg_trade(row: Wire) -> PublicTrade:

@@ -1,0 +1,95 @@
+"""N-HiTS: stacked blocks that see the series at several paces and each explain a part of it.
+
+Every block pools its input (coarse blocks see a smoothed past), answers with a few knots, and interpolates between them: what is
+slow is said with few numbers. What a block has explained is taken from the past before the next one looks. The forecast begins
+at the last value and adds what the blocks say. After Challu et al., "N-HiTS: Neural Hierarchical Interpolation for Time Series
+Forecasting" (AAAI 2023). Channels beside the first are exogenous: seen by all blocks, explained by none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from processors.learning.layers import Dropout
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """One block: candles pooled into one on the way in, and steps of the horizon a knot on the way out."""
+
+    pool: int
+    stretch: int
+
+
+class NHiTS(nn.Module):
+    """[batch, lookback, channels] -> (forecast of the first channel [batch, horizon], `extra` numbers beside it [batch, extra]).
+
+    `level`: whether the forecast begins at the series' last value (right for levels, wrong for returns).
+    """
+
+    def __init__(
+        self,
+        lookback: int,
+        horizon: int,
+        channels: int = 1,
+        *,
+        paces: Sequence[Pace],
+        hidden: int,
+        layers: int = 2,
+        dropout: float = 0.0,
+        extra: int = 0,
+        level: bool = True,
+    ) -> None:
+        super().__init__()
+        self.level = level
+        self.blocks = nn.ModuleList(_Block(lookback, horizon, channels, pace, hidden, layers, dropout, extra) for pace in paces)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        series, beside = x[:, :, 0], x[:, :, 1:]
+        forecast, extra = series[:, -1:] * float(self.level), 0.0
+        for block in self.blocks:
+            explained, ahead, more = block(series, beside)
+            series = series - explained
+            forecast = forecast + ahead
+            extra = extra + more
+        return forecast, extra
+
+
+class _Block(nn.Module):
+    def __init__(
+        self, lookback: int, horizon: int, channels: int, pace: Pace, hidden: int, layers: int, dropout: float, extra: int
+    ) -> None:
+        super().__init__()
+        self.pool = pace.pool
+        seen = -(-lookback // pace.pool) * channels
+        widths = [seen, *[hidden] * layers]
+        parts: list[nn.Module] = []
+        for i, o in pairwise(widths):
+            parts += [nn.Linear(i, o), nn.ReLU(), Dropout(dropout)]
+        self.body = nn.Sequential(*parts)
+        knots = max(horizon // pace.stretch, 1)
+        self.sizes = [lookback, knots, extra]
+        self.seen = seen
+        self.head = nn.Linear(hidden, sum(self.sizes))
+        self.register_buffer("between", torch.from_numpy(_interpolation(knots, horizon)))
+
+    def forward(self, series: Tensor, beside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        seen = torch.cat([series.unsqueeze(1), beside.transpose(1, 2)], dim=1)
+        if self.pool > 1:
+            seen = functional.max_pool1d(seen, self.pool, ceil_mode=True)
+        explained, knots, extra = self.head(self.body(seen.reshape(-1, self.seen))).split(self.sizes, dim=1)
+        return explained, knots @ self.between, extra
+
+
+def _interpolation(knots: int, horizon: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """[knots, horizon]: linear weights, knots in the middle of their stretches, level at both ends."""
+    middles = (np.arange(knots) + 0.5) * horizon / knots - 0.5
+    rows = [np.interp(np.arange(horizon), middles, one) for one in np.eye(knots)]
+    return np.asarray(np.stack(rows), dtype=np.float32)
