@@ -183,8 +183,9 @@ def _close_at_once(state: State, net: Intent, entry: Intent) -> State:
     The close's id hangs on the entry's client id, which the fold of fills knows too, so that the reason can be read from it.
     """
     filled = entry.filled
-    close_id = order_ids.close_id(entry.client_id, ExitReason.STOP_PASSED, 0)
-    if close_id in state.intents or close_id in state.finished or not filled:
+    names = (order_ids.close_id(entry.client_id, ExitReason.STOP_PASSED, n) for n in range(order_ids.MAX_CLOSES))
+    close_id = next((name for name in names if name not in state.intents and name not in state.finished), None)
+    if close_id is None or not filled:
         return state
     close = msgspec.structs.replace(
         _fresh(net, close_id),

@@ -40,7 +40,7 @@ from streams.stage import Outbox
 
 BESIDE_S = 0.02
 """Between two orders of the latency part: one at a time."""
-LIMIT = Decimal("90.00")
+LIMIT = Decimal("97.00")
 LIMIT_S = 120.0
 
 

@@ -329,3 +329,18 @@ def test_a_stop_that_triggers_while_its_entry_fills_cancels_the_rest_and_what_st
     nets = [work.intent for work in execution.work(state) if work.intent.purpose is Purpose.STOP]
     assert [(net.close_position, net.trigger_price) for net in nets] == [(True, Decimal(58500))]
     assert nets[0].client_id != e.stop_client_id
+
+
+def test_each_fill_whose_net_would_trigger_at_once_is_closed() -> None:
+    e = entry()
+    state, _ = run(e)
+    state = say(state, e.client_id, OrderState.SENDING, sent_at=1)
+    state = say(state, e.client_id, OrderState.ACKED, exchange_id="77")
+    for trade_id, quantity in ((1, "0.004"), (2, "0.006")):
+        state, _ = run(fill(e.client_id, trade_id, quantity), state=state)
+        (net,) = [work.intent for work in execution.work(state) if work.intent.purpose is Purpose.STOP]
+        state = say(state, net.first_id, OrderState.SENDING, sent_at=2)
+        state = say(state, net.first_id, OrderState.REFUSED, code=execution.WOULD_TRIGGER)
+        (close,) = [work.intent for work in execution.work(state) if work.intent.purpose is Purpose.CLOSE]
+        state = say(state, close.first_id, OrderState.SENDING, sent_at=3)
+        state = say(state, close.first_id, OrderState.ACKED, exchange_id="9")
