@@ -10,6 +10,7 @@ that lives as long as this process does; whoever calls `spawn` may come and go.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -32,6 +33,8 @@ except OSError as error:
     os.write(2, f"{sys.argv[2]}: {error.strerror}\\n".encode())
     os._exit(127)
 """
+
+KILLED_S = 2.0
 
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="children")
 
@@ -80,7 +83,9 @@ def stop(child: Child, timeout_s: float) -> bool:
 
 
 def kill(child: Child) -> None:
-    """SIGKILL to the child's group; waits until the child is gone."""
+    """SIGKILL to the child's group; waits until the child is gone, or for a while where nobody reaps it."""
     if child.poll() is None:
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(KILLED_S)

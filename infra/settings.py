@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     snapshot_s: float = Field(default=2.0, gt=0)
     guardian_sweep_s: float = Field(default=10.0, gt=0)
     frame_ms: int = Field(default=20, ge=1)
-    log_level: str = "info"
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
 
     @property
     def bootstrap(self) -> str:

@@ -15,7 +15,7 @@ from processors.step import Context, Step
 from schemas.trading import Fill
 from schemas.units import OrderSide
 
-REMEMBERED = 64
+REMEMBERED = 512
 
 
 class State(msgspec.Struct, frozen=True):

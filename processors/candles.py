@@ -36,6 +36,10 @@ SEEDED: Final = list(INTERVALS).index("5m")
 """Place of the interval of which a seed brings candles."""
 
 VERSION: Final = 2
+MOST: Final = 1e15
+"""Of a price or a quantity."""
+LEAP: Final = 10_000_000
+"""Ids that may be missing before a frame; where more are, a candle history comes first."""
 HORIZON_MS: Final = 7 * 24 * 60 * MINUTE_MS
 """A tick may pass that much at once. Behind a longer silence a candle history must come first (`seed`)."""
 
@@ -130,7 +134,16 @@ def trades(
     *,
     backfilled: bool = False,
 ) -> Fold:
-    """Fold a frame: columns of equal length, ids contiguous from `first_id`, `m` true where the buyer was the maker."""
+    """Fold a frame: columns of equal length, ids contiguous from `first_id`, `m` true where the buyer was the maker.
+
+    Raises ValueError for a frame that no market can have made: folded, it would spoil every later sum, logarithm or id.
+    """
+    if t and not (
+        len(t) == len(p) == len(q) == len(m) and 0 < min(p) <= max(p) < MOST and 0 <= min(q) <= max(q) < MOST and min(t) > 0
+    ):
+        raise ValueError("a frame's columns differ in length, or a price, quantity or time of it is absurd")
+    if fold.closed_at and first_id - fold.last_id > LEAP:
+        raise ValueError(f"a frame leaps from trade {fold.last_id} to {first_id}")
     seen = fold.last_id + 1 - first_id
     if seen > 0 and fold.closed_at:
         if seen >= len(t):

@@ -73,7 +73,7 @@ class Execution(Section):
     resolve_after_s: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     ask_every_s: float = Field(default=3.5, gt=0, allow_inf_nan=False)
     on_opposite: Opposite = Opposite.CLOSE
-    max_slippage: Money = Field(default=Decimal("0.01"), gt=0)
+    max_slippage: Money = Field(default=Decimal("0.01"), gt=0, lt=1)
 
 
 class ExitMode(StrEnum):
@@ -84,7 +84,7 @@ class ExitMode(StrEnum):
 class Rung(Section):
     """A take-profit: `distance` from the entry price, `share` of the position."""
 
-    distance: Money = Field(gt=0)
+    distance: Money = Field(gt=0, lt=1)
     share: Money = Field(gt=0, le=1)
 
 
@@ -98,8 +98,8 @@ class Exits(Section):
     ]
     stop_distance: Money = Field(default=Decimal("0.025"), gt=0, lt=1)
     break_even_after_rung: int = Field(default=1, ge=0)
-    break_even_margin: Money = Field(default=Decimal("0.0012"), ge=0)
-    grace_s: float = Field(default=3.0, ge=0, allow_inf_nan=False)
+    break_even_margin: Money = Field(default=Decimal("0.0012"), ge=0, lt=Decimal("0.1"))
+    grace_s: float = Field(default=3.0, ge=0, le=60)
 
     @model_validator(mode="after")
     def _ladder(self) -> Self:

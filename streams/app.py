@@ -177,6 +177,9 @@ class Process(faust.Worker):
                 log.critical("this worker ends", exc_info=error)
             self._schedule_shutdown(signal.SIGABRT)
 
+    def _setproctitle(self, info: str, *, ident: str = "") -> None:
+        """Who started us has named us."""
+
     def _install_signal_handlers_unix(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self._schedule_shutdown, number)

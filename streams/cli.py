@@ -63,7 +63,8 @@ def show(found: Any, as_json: bool, lines: list[str]) -> None:
 @app.command()
 def up(
     for_s: Annotated[
-        float | None, typer.Option("--for", help="Stop so many wall seconds after the street is open; without it run until Ctrl-C.")
+        float | None,
+        typer.Option("--for", min=0, help="Stop so many wall seconds after the street is open; else run until Ctrl-C."),
     ] = None,
     market: Annotated[str | None, typer.Option(help="synthetic | ticks:PATH | candles:PATH")] = None,
     speed: Annotated[float | None, typer.Option(help="Market seconds per wall second; 300 = a 5-minute candle a second.")] = None,

@@ -9,6 +9,7 @@ import getpass
 import json
 import time
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -105,9 +106,10 @@ def _ask(settings: Settings, command: Command) -> Audit:
             message = consumer.poll(0.2)
             if message is None or message.error() is not None or (value := message.value()) is None:
                 continue
-            audit = Audit.model_validate_json(value)
-            if audit.command_id == command.event_id:
-                return audit
+            with suppress(ValidationError):
+                audit = Audit.model_validate_json(value)
+                if audit.command_id == command.event_id:
+                    return audit
     finally:
         consumer.close()
     raise UserError(
@@ -165,7 +167,12 @@ def _versions(settings: Settings) -> list[PolicyVersion]:
     require(settings.bootstrap)
     name = topics.POLICY_VERSIONS.name
     messages = read_all(settings.bootstrap, name, offsets(settings.bootstrap, [name])[name])
-    return [PolicyVersion.model_validate_json(value) for message in messages if (value := message.value()) is not None]
+    found = []
+    for message in messages:
+        with suppress(ValidationError):  # poison has its dead letter; the versions are what control wrote
+            if (value := message.value()) is not None:
+                found.append(PolicyVersion.model_validate_json(value))
+    return found
 
 
 def _consumer(settings: Settings) -> Consumer:

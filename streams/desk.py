@@ -29,6 +29,7 @@ from schemas.policy import Execution
 from schemas.trading import Order, OrderState
 from schemas.units import OrderSide
 from streams.absence import Sought, seek
+from streams.ending import end_if_failed
 from streams.envelope import Cause
 from streams.recovery import naked
 from streams.stage import NotOwner, Outbox
@@ -71,6 +72,7 @@ class Desk:
         self._outbox = outbox
         self._venue.open()
         self._reconciler = asyncio.ensure_future(self._reconcile_for_ever())
+        self._reconciler.add_done_callback(end_if_failed)
 
     def on_live(self, partition: int, states: Mapping[str, State]) -> None:
         self._live.add(partition)

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from infra import logs
-from infra.errors import UserError
 from infra.settings import Settings
 from infra.venue.binance.client import BinanceUsdm
 from infra.venue.binance.sockets import Socket, user_stream
@@ -204,6 +203,10 @@ class Guardian:
                     resting = [order for order in await self._resting(held.instrument) if not order.algo]
                     await self._close(Close(held, _close_id(held), tuple(resting), "the level has been passed", action.since_ms))
                     return
+                case Meaning.BOOK_FULL:
+                    resting = [order for order in await self._resting(held.instrument) if not order.algo]
+                    await self._close(Close(held, _close_id(held), tuple(resting), "no stop can rest: too many", action.since_ms))
+                    return
                 case Meaning.DUPLICATE_ID:
                     pass  # an earlier attempt of ours rests: that is what we want
                 case _:
@@ -330,7 +333,8 @@ def first_policy(settings: Settings) -> Policy:
     try:
         return Policy.model_validate_json(settings.policy_file.read_text())
     except (OSError, ValueError) as e:
-        raise UserError(f"the policy in {settings.policy_file} cannot be used", str(e), "correct the file") from e
+        log.error("the policy file cannot be used, protecting by the default policy", file=str(settings.policy_file), why=str(e))
+        return Policy()
 
 
 def metrics(guardian: Guardian) -> Mapping[str, float]:

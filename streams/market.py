@@ -51,6 +51,7 @@ class Gateway:
         self._marks = Marks(self._source, self._instruments)
         self._cutter: Cutter | None = None
         self._pages: dict[str, list[PublicTrade]] = {}
+        self._asked_at = 0
         self._repaired_until = 0
         self._repaired_to: dict[str, int] = {}
         self.stream: Socket = market_stream(settings, venue.rest, settings.symbol_list)
@@ -149,7 +150,7 @@ class Gateway:
         start = await begin(self._venue, tail, self._instruments, self._source)
         for name, price in start.prices.items():
             self._marks.last(name, price)
-        self._pages = start.pages
+        self._pages, self._asked_at = start.pages, start.asked_at
         self._outlet.send(start.histories)
         return Cutter(self._source, start.next_ids, start.watermark, tail.ticked, frame_ms=self._settings.frame_ms)
 
@@ -162,8 +163,8 @@ class Gateway:
         for mark in await self._venue.marks():
             if mark.instrument in self.cutter.next_ids:
                 self._mark(mark)
-        until = await self._venue.market_ms(self._instruments[0])
         known, self._pages = self._pages, {}
+        until = self._asked_at if known else await self._venue.market_ms(self._instruments[0])
         async for trades in missed(self._venue, self.cutter.next_ids, until, known):
             for instrument, trade in trades:
                 self._outlet.send(self.cutter.passed(trade.t))

@@ -27,9 +27,11 @@ PAGE = 1_000
 
 @dataclass(slots=True)
 class Start:
-    """Where to begin: `histories` are written first. `pages`: first trades of an instrument that are already known."""
+    """Where to begin: `histories` are written first. `pages`: first trades of an instrument that are already known, whole
+    up to market time `asked_at`."""
 
     watermark: int
+    asked_at: int
     next_ids: dict[str, int] = field(default_factory=dict)
     prices: dict[str, float] = field(default_factory=dict)
     histories: list[hot.CandleHistory] = field(default_factory=list)
@@ -41,7 +43,7 @@ async def begin(venue: BinanceUsdm, tail: Tail, instruments: Sequence[str], sour
     now = await venue.market_ms(instruments[0])
     if (ahead := max(tail.ticked.values(), default=0)) > now:
         raise began_anew(f"the log has come to market time {ahead}, the exchange is at {now}")
-    start = Start(watermark=now)
+    start = Start(watermark=now, asked_at=now)
     for name in instruments:
         known, ticked = tail.last.get(name), tail.ticked.get(partition_of(name))
         if known is not None and ticked is not None and await _missed_since(venue, name, ticked) <= MODEST:

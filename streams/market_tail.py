@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -12,7 +13,7 @@ from infra.broker.admin import offsets
 from infra.errors import UserError
 from schemas import hot, topics
 from schemas.ids import partition_of
-from streams.envelope import decode
+from streams.envelope import Undecodable, decode
 
 Event = hot.TradeFrame | hot.Tick | hot.CandleHistory
 
@@ -87,7 +88,8 @@ def _newest_first(consumer: Consumer, spans: dict[int, tuple[int, int]]) -> list
             partition, value = message.partition() or 0, message.value()
             if left[partition] and value is not None:
                 left[partition] -= 1
-                found.append((partition, decode(topic, value)))
+                with suppress(Undecodable):  # poison is history's to tell; the tail is what we wrote ourselves
+                    found.append((partition, decode(topic, value)))
         if time.monotonic() > deadline:
             behind = ", ".join(str(p) for p, n in left.items() if n)
             raise UserError(

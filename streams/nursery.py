@@ -34,7 +34,8 @@ from infra.settings import Settings, load
 
 PRELOAD = ("streams.runner", "streams.watch", "streams.loop")
 ALONE = ("guardian",)
-BORN_S = 60.0
+BORN_S = 30.0
+"""Its imports included; one that is frozen is killed then, and its workers start anew with the next."""
 _PR_SET_PDEATHSIG = 1
 
 

@@ -16,12 +16,16 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from infra.errors import UserError
 from infra.settings import Settings
 
+ANSWER_S = 60
+
 
 def connect(settings: Settings) -> Client:
     """Raises UserError when nothing answers."""
     logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)  # it prints what we raise
     try:
-        return get_client(dsn=settings.clickhouse, database=settings.clickhouse_database)
+        return get_client(
+            dsn=settings.clickhouse, database=settings.clickhouse_database, connect_timeout=5, send_receive_timeout=ANSWER_S
+        )
     except ClickHouseError as e:
         raise UserError(
             f"ClickHouse at {settings.clickhouse} does not answer",

@@ -34,6 +34,8 @@ from streams.vitals import Counts
 
 log = logs.get(__name__)
 SILENT_S = 6.0
+BEHIND_S = 15.0
+"""What is decided so late is stale: the worker is too slow for the street, or catches up."""
 TIME = (topics.MARKET_TRADES.name, topics.MARKET_MARKS.name)
 """Topics that bring time: when they fall silent, nobody knows what time it is."""
 
@@ -127,6 +129,7 @@ class Runner:
         share.next[topic] = offset + 1
         self.counts.processed[topic] += 1
         self.counts.last_at[topic] = time.monotonic()
+        self.counts.record_at[topic] = message.timestamp
         if era.behind:
             self._catch_up(era, share)
 
@@ -242,6 +245,8 @@ class Runner:
             now = time.monotonic()
             ages = {topic: now - self.counts.last_at.get(topic, float("-inf")) for topic in TIME if topic in self._widths}
             found += [f"no record of {topic} for {age:.0f} s" for topic, age in ages.items() if age > SILENT_S]
+            late = {topic: (n, self.counts.behind_s(topic)) for topic, n in self.lag().items() if n}
+            found += [f"{s:.0f} s behind: {n} records of {topic} wait" for topic, (n, s) in late.items() if s > BEHIND_S]
             found += [f"partition {p} is catching up with its own outputs" for p in sorted(era.behind)]
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.error
 import urllib.request
 from typing import Any
 
@@ -37,7 +38,7 @@ def look(settings: Settings, ports: dict[str, str] | None = None) -> dict[str, A
     audit = exchange(settings)
     return {
         "workers": [
-            {"name": name, "ready": answers(urls[name]), "lag": sum(behind[name].values())}
+            {"name": name, "ready": not (why := problems(urls[name])), "why": why, "lag": sum(behind[name].values())}
             for name in topics.WORKERS
             if name in urls
         ],
@@ -51,12 +52,15 @@ def usual_probes(settings: Settings) -> dict[str, str]:
     return {name: f"http://{settings.host}:{base + i}/readyz" for i, name in enumerate(topics.WORKERS)}
 
 
-def answers(url: str) -> bool:
+def problems(url: str) -> str:
+    """What a worker's /readyz says against it; empty when it is ready."""
     try:
         with urllib.request.urlopen(url, timeout=0.5) as answer:
-            return bool(answer.status == 200)
+            return "" if answer.status == 200 else f"status {answer.status}"
+    except urllib.error.HTTPError as e:
+        return e.read().decode(errors="replace").strip().replace("\n", "; ") or f"status {e.code}"
     except OSError:
-        return False
+        return "does not answer"
 
 
 def exchange(settings: Settings) -> dict[str, Any] | None:
@@ -74,6 +78,7 @@ def one_line(seen: dict[str, Any]) -> str:
     """A plain line for logs and pipes."""
     ready = sum(worker["ready"] for worker in seen["workers"])
     parts = [f"ready {ready}/{len(seen['workers'])}"]
+    parts += [f"({worker['name']}: {worker['why']})" for worker in seen["workers"] if worker["why"]]
     parts += [f"{label} {seen['topics'][topic.name]:,}" for label, topic in STREET]
     if seen["exchange"]:
         e = seen["exchange"]
@@ -85,7 +90,10 @@ def one_line(seen: dict[str, Any]) -> str:
 def table(seen: dict[str, Any]) -> list[str]:
     """The same for a terminal."""
     lines = ["workers"]
-    lines += [f"  {w['name']:<12} {'ready' if w['ready'] else 'NOT READY':<10} lag {w['lag']:,}" for w in seen["workers"]]
+    lines += [
+        f"  {w['name']:<12} {'ready' if w['ready'] else 'NOT READY':<10} lag {w['lag']:<10,} {w['why']}".rstrip()
+        for w in seen["workers"]
+    ]
     lines.append("street")
     lines += [f"  {label:<16} {seen['topics'][topic.name]:>10,}   {topic.name}" for label, topic in STREET]
     e = seen["exchange"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,6 +51,10 @@ def run(settings: Settings, options: Options) -> bool:
         return bool(asked_to_stop)
 
     check_market(settings.market)
+    if options.report is not None and not options.report.absolute().parent.is_dir():
+        raise UserError(
+            f"the report cannot be written to {options.report}", "there is no such folder", "make it, or choose another path"
+        )
     if settings.policy_file is not None:
         read_policy(settings.policy_file)
     with Stack(settings, fresh=options.fresh, without=options.without, say=say, interrupted=asked, began=began) as stack:
@@ -62,7 +67,9 @@ def run(settings: Settings, options: Options) -> bool:
             say("stopped before the street was open")
             return True
         say(f"the street is open: Kafka {settings.bootstrap}, ClickHouse {settings.clickhouse}, exchange {settings.exchange_url}")
-        stack.watch(over, View(settings, stack, began, say))
+        view = View(settings, stack, began, say)
+        stack.watch(over, view)
+        view.end()
         stack.drain()
         if options.report is None:
             return True
@@ -96,11 +103,24 @@ class View:
         self.live = sys.stdout.isatty()
         self.looked = 0.0
         self.drawn = 0
+        self.looking: threading.Thread | None = None
 
     def __call__(self) -> None:
+        """Looks beside whoever calls: he tends the workers, and a silent broker takes its time to answer."""
         if time.time() - self.looked < (LIVE_EVERY_S if self.live else PLAIN_EVERY_S):
             return
+        if self.looking is not None and self.looking.is_alive():
+            return
         self.looked = time.time()
+        self.looking = threading.Thread(target=self._look, name="view", daemon=True)
+        self.looking.start()
+
+    def end(self) -> None:
+        """No line comes any more."""
+        if self.looking is not None:
+            self.looking.join(5.0)
+
+    def _look(self) -> None:
         try:
             seen = look(self.settings, ports={w.name: getattr(w.server, "ready_url", "") for w in self.stack.workers()})
         except UserError as e:

@@ -8,7 +8,6 @@ flight knows it. Snapshots watch over both: a position that the fills do not exp
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -32,6 +31,7 @@ from schemas.events import Event
 from schemas.ids import Purpose, partition_of, purpose_of
 from schemas.trading import CorrectionKind
 from schemas.units import Source
+from streams.ending import end_if_failed
 from streams.stage import Outbox
 from streams.user_events import correction_event, fill_event, snapshot_event, update_event
 
@@ -41,6 +41,8 @@ PAGE = 1000
 TEND_S = 0.2
 AFTER_FILL_S = 1.0
 REMEMBERED_UPDATES = 4096
+AGAIN_TIMES = 15
+"""Checks after which a difference that stays is asked about again."""
 FULL_S = 300.0
 
 
@@ -95,7 +97,7 @@ class UserDesk:
         self._due |= {name for name in self._instruments if partition_of(name) == partition}
         if self._work is None or self._work.done():
             self._work = asyncio.ensure_future(self._run())
-            self._work.add_done_callback(_end_if_failed)
+            self._work.add_done_callback(end_if_failed)
 
     def on_state(self, key: str, state: State | None) -> None:
         self._states[key] = state or EMPTY
@@ -123,7 +125,7 @@ class UserDesk:
         self._stream = user_stream(self._settings, self._venue)
         beside = [asyncio.ensure_future(self._tend()), asyncio.ensure_future(self._snapshots())]
         for task in beside:
-            task.add_done_callback(_end_if_failed)
+            task.add_done_callback(end_if_failed)
         try:
             async for batch in self._stream.batches():
                 if not batch.messages:
@@ -300,17 +302,10 @@ class UserDesk:
             before, times = self._unexplained.get(name, (Decimal(0), 0))
             times = times + 1 if missing and missing == before else int(bool(missing))
             self._unexplained[name] = (missing, times)
-            if times == 2:
+            if times == 2 or (times and times % AGAIN_TIMES == 0):
                 self._due.add(name)
                 self._suspect.add(name)
                 self._why[name] = "a position that our fills do not explain"
                 theirs = quantities.get(name, Decimal(0))
                 kind = CorrectionKind.POSITION_UNEXPLAINED
                 await self._correct(kind, name, at, "asked for our trades", f"{theirs - missing}", f"{theirs}")
-
-
-def _end_if_failed(task: asyncio.Task[None]) -> None:
-    """Half an account worker is worse than none: its successor recovers from the log and the exchange."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.critical("this worker ends", exc_info=error)
-        os._exit(1)

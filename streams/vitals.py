@@ -6,6 +6,7 @@ qt_recovered_records_total            records that came back so
 qt_dead_letters_total
 qt_lag_records{topic}                 records of an input that are not applied yet
 qt_last_event_age_seconds{topic}      wall seconds since the last record of an input was applied
+qt_behind_seconds{topic}              wall seconds between the writing of that record and now, while there are later ones
 qt_flush_seconds_{count,sum}, qt_flush_last_seconds
 qt_pending_deliveries                 outputs that the broker has not acknowledged yet
 qt_keys                               states that this member holds
@@ -28,16 +29,23 @@ from schemas.operations import Heartbeat
 
 @dataclass
 class Counts:
-    """Since the start of the process."""
+    """Since the start of the process. `last_at`: when (monotonic) a record of a topic was applied last; `record_at`: when (wall)
+    that record had been written."""
 
     processed: Counter[str] = field(default_factory=Counter)
     last_at: dict[str, float] = field(default_factory=dict)
+    record_at: dict[str, float] = field(default_factory=dict)
     recovered_gaps: int = 0
     recovered_records: int = 0
     dead_letters: int = 0
     flushes: int = 0
     flush_s: float = 0.0
     last_flush_s: float = 0.0
+
+    def behind_s(self, topic: str) -> float:
+        """How old the newest applied record of a topic is; 0 before the first."""
+        at = self.record_at.get(topic)
+        return max(0.0, time.time() - at) if at is not None else 0.0
 
     def flushed(self, seconds: float) -> None:
         self.flushes += 1
@@ -58,15 +66,18 @@ class Metrics:
         processed = CounterMetricFamily("qt_processed", "Records applied", labels=["worker", "topic"])
         age = GaugeMetricFamily("qt_last_event_age_seconds", "Wall seconds since the last record", labels=["worker", "topic"])
         lag = GaugeMetricFamily("qt_lag_records", "Records not applied yet", labels=["worker", "topic"])
+        behind = GaugeMetricFamily("qt_behind_seconds", "Wall seconds behind the log", labels=["worker", "topic"])
         for topic, n in list(counts.processed.items()):
             processed.add_metric([self._worker, topic], n)
         for topic, at in list(counts.last_at.items()):
             age.add_metric([self._worker, topic], now - at)
         for topic, n in self._lag().items():
             lag.add_metric([self._worker, topic], n)
+            behind.add_metric([self._worker, topic], counts.behind_s(topic) if n else 0.0)
         yield processed
         yield age
         yield lag
+        yield behind
         for name, about, value in (
             ("qt_recovered_gaps", "Gaps closed by seeking back", counts.recovered_gaps),
             ("qt_recovered_records", "Records brought back so", counts.recovered_records),

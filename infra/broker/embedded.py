@@ -113,7 +113,7 @@ class EmbeddedKafka:
         except OSError as error:
             raise self._disk_error(error) from error
 
-    def wait_ready(self, timeout_s: float = 60.0) -> None:
+    def wait_ready(self, timeout_s: float = 120.0) -> None:
         """Blocks until an admin call is answered. UserError with the reason if the broker ends or takes too long."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:

@@ -53,6 +53,8 @@ class Meaning(StrEnum):
     """The id is in the book: proof that an earlier attempt was accepted."""
     REDUCE_ONLY_FULL = "REDUCE_ONLY_FULL"
     """Resting reduce-only orders take the whole position already."""
+    BOOK_FULL = "BOOK_FULL"
+    """The account has as many conditional orders as it may: no stop can rest."""
     WRONG_BOOK = "WRONG_BOOK"
     """A conditional order was sent to the ordinary book."""
 

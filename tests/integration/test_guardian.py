@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from infra.venue.binance.client import BinanceUsdm
-from infra.venue.port import OrderRequest, VenueOrder, VenuePosition
+from infra.venue.port import OrderRequest, StopRequest, VenueOrder, VenuePosition
 from schemas import topics
 from schemas.ids import Purpose, client_id, purpose_of
 from schemas.trading import OrderType
@@ -121,3 +121,22 @@ def test_what_is_protected_is_left_alone(street: Any, eventually: Eventually) ->
     time.sleep(5)
     assert stops(street) == before
     assert second.end() < 3
+
+
+@pytest.mark.timeout(120)
+def test_a_position_whose_stop_finds_no_place_is_closed(street: Any, eventually: Eventually) -> None:
+    """The account may have 200 conditional orders, and somebody else has taken them all."""
+
+    async def fill_the_book(venue: BinanceUsdm) -> None:
+        price = (await venue.klines(ETH, "5m", 1))[-1].c
+        level = (Decimal(str(price)) * Decimal("0.5")).quantize(Decimal(1))
+        for n in range(200):
+            stop = StopRequest(ETH, OrderSide.SELL, level + n, f"foreign-{n}", Decimal("0.01"))
+            await venue.place_algo(stop)
+
+    ask(street, fill_the_book)
+    guardian = street.worker("guardian")
+    guardian.wait_ready()
+    street.by_hand("trade", symbol="BTCUSDT", side="BUY", quantity="0.01")
+    assert positions(street)
+    eventually(lambda: not [held for held in positions(street) if held.instrument == BTC], 20)

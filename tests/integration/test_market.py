@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
 from infra.venue.binance.client import BinanceUsdm
 from infra.venue.port import PublicTrade
@@ -85,6 +86,10 @@ def test_cut_torn_killed_and_stopped_the_log_has_every_trade_once(street: Any, e
     eventually(lambda: backfilled() > before + 50, 15)
 
     market.end(signal.SIGKILL)
+    poison = Producer({"bootstrap.servers": street.kafka.bootstrap})  # in the tail that the next one reads
+    for value in (b"\xff garbage", b'{"type":"market.trade-frame"}'):
+        poison.produce(topics.MARKET_TRADES.name, value, partition=3)
+    assert poison.flush(10) == 0
     time.sleep(1)
     market = street.worker("market")
     market.wait_ready()

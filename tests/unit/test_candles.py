@@ -186,3 +186,29 @@ def test_a_tick_from_far_ahead_is_refused_and_closes_nothing() -> None:
         candles.close(fold, T0 + candles.HORIZON_MS + MINUTE_MS)
     _, closed = candles.close(fold, T0 + candles.HORIZON_MS)
     assert closed[0].trades == 1
+
+
+@pytest.mark.parametrize(
+    ("t", "p", "q"),
+    [
+        ([minute(1)], [0.0], [1.0]),
+        ([minute(1)], [-1.0], [1.0]),
+        ([minute(1)], [1e307], [1.0]),
+        ([minute(1)], [100.0], [1e307]),
+        ([minute(1)], [float("nan")], [1.0]),
+        ([minute(1)], [100.0], [-1.0]),
+        ([-1], [100.0], [1.0]),
+        ([minute(1), minute(2)], [100.0], [1.0]),
+        ([minute(1)], [], []),
+    ],
+)
+def test_a_frame_that_no_market_made_is_refused(t: list[int], p: list[float], q: list[float]) -> None:
+    """Folded, it would spoil every later sum, logarithm or state."""
+    with pytest.raises(ValueError, match="absurd"):
+        candles.trades(seeded(), 7, t, p, q, [0] * len(p))
+
+
+def test_a_frame_that_leaps_over_all_ids_is_refused() -> None:
+    """Every real trade after it would count as seen."""
+    with pytest.raises(ValueError, match="leaps"):
+        one(seeded(), 10**15, minute(1), 100.0)

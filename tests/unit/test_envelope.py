@@ -89,3 +89,16 @@ def test_every_type_of_the_registry_has_a_reader_and_a_schema() -> None:
         for event in topic.events:
             assert event.type_name() in envelope._READERS[topic.name]
             assert envelope._SCHEMA[event.type_name()]
+
+
+@pytest.mark.parametrize("at", [-1, 4_102_444_800_000, 10**18])
+def test_a_time_that_is_none_is_refused(at: int) -> None:
+    """States keep the latest time that they have seen: one from a far future would end every entry for good."""
+    with pytest.raises(Undecodable, match="no time of this century"):
+        decode("market.trades", encode(hot.Tick("t", "market.tick", at, 7, True, 3)))
+
+
+def test_a_trace_that_is_no_trace_is_not_handed_on_whole() -> None:
+    """A megabyte in a header would make every record that it causes too large for the broker."""
+    cause = cause_of("e", "market.trades", 0, 1, [("trace_id", b"x" * 1_000_000)])
+    assert len(cause.trace_id) == 200

@@ -65,7 +65,7 @@ TABLE: Final[dict[int, Row]] = {
     -4016: Row(TERMINAL, "limit price too far above the mark"),
     -4024: Row(TERMINAL, "limit price too far below the mark"),
     -4028: Row(TERMINAL, "no such leverage"),
-    -4045: Row(TERMINAL, "too many conditional orders"),
+    -4045: Row(SEMANTIC, "too many conditional orders", Meaning.BOOK_FULL),
     -4131: Row(TERMINAL, "the book is too thin for a market order"),
     -4140: Row(TERMINAL, "symbol is not open for this"),
     -4141: Row(TERMINAL, "symbol is closed"),
