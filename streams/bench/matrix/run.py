@@ -135,6 +135,8 @@ class Play:
         for name, first in self.ids.items():
             if (n := seen.exist(self.attempts[first])) > 1:
                 return f"{n} orders exist for one {name}"
+            if seen.unannounced(self.attempts[first]):
+                return f"the {name} was sent without its line in the outbox"
         if not (seen.net == seen.filled == seen.position):
             return f"the exchange holds {seen.net}, fills add up to {seen.filled}, the position is {seen.position}"
         if not seen.protected:
