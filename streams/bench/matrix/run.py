@@ -130,6 +130,10 @@ class Play:
             policy_version=1,
         )
 
+    def intent(self) -> Entry | Exit:
+        """What the case is about."""
+        return self.close() if self.case.leg == "close" else self.entry()
+
     def wrong(self, seen: Seen) -> str:
         """What does not hold; empty: all does."""
         for name, first in self.ids.items():
@@ -174,9 +178,7 @@ class Round:
             street.gate(play.symbol, play.case.boundary)
             for body in plans(play.case, play.symbol, play.ids[play.case.leg]):
                 street.control("POST", "faults", **body)
-        for play in self.plays:
-            intent = play.close() if play.case.leg == "close" else play.entry()
-            street.write(*[intent] * (2 if play.case.fault == "intent-twice" else 1))
+        street.write(*(play.intent() for play in self.plays))
         for worker in ("execution", "account", "positions"):
             mine = [play for play in self.plays if play.case.worker == worker]
             if mine:
@@ -184,6 +186,7 @@ class Round:
                 self._disturb(worker, {play.case.disturbance for play in mine})
         street.open_gates()
         street.all_ready()
+        street.write(*(play.intent() for play in self.plays if play.case.fault == "intent-twice"))  # when all of it has been done
         bad = self._settle(self.plays, after, lambda play, seen: not play.wrong(seen), 30 * waits.session_s)
         street.control("DELETE", "faults")
         self._flatten(after)
