@@ -130,11 +130,17 @@ class Play:
             policy_version=1,
         )
 
+    def intent(self) -> Entry | Exit:
+        """What the case is about."""
+        return self.close() if self.case.leg == "close" else self.entry()
+
     def wrong(self, seen: Seen) -> str:
         """What does not hold; empty: all does."""
         for name, first in self.ids.items():
             if (n := seen.exist(self.attempts[first])) > 1:
                 return f"{n} orders exist for one {name}"
+            if seen.unannounced(self.attempts[first]):
+                return f"the {name} was sent without its line in the outbox"
         if not (seen.net == seen.filled == seen.position):
             return f"the exchange holds {seen.net}, fills add up to {seen.filled}, the position is {seen.position}"
         if not seen.protected:
@@ -172,9 +178,7 @@ class Round:
             street.gate(play.symbol, play.case.boundary)
             for body in plans(play.case, play.symbol, play.ids[play.case.leg]):
                 street.control("POST", "faults", **body)
-        for play in self.plays:
-            intent = play.close() if play.case.leg == "close" else play.entry()
-            street.write(*[intent] * (2 if play.case.fault == "intent-twice" else 1))
+        street.write(*(play.intent() for play in self.plays))
         for worker in ("execution", "account", "positions"):
             mine = [play for play in self.plays if play.case.worker == worker]
             if mine:
@@ -182,6 +186,7 @@ class Round:
                 self._disturb(worker, {play.case.disturbance for play in mine})
         street.open_gates()
         street.all_ready()
+        street.write(*(play.intent() for play in self.plays if play.case.fault == "intent-twice"))  # when all of it has been done
         bad = self._settle(self.plays, after, lambda play, seen: not play.wrong(seen), 30 * waits.session_s)
         street.control("DELETE", "faults")
         self._flatten(after)

@@ -296,6 +296,13 @@ class Seen:
         living = [o for o in orders if o["filled"] > 0 or o["status"] in ("NEW", "PARTIALLY_FILLED")]
         return len(living) + len([a for a in algos if a["status"] in ("NEW", "TRIGGERING", "TRIGGERED", "FINISHED")])
 
+    def unannounced(self, client_ids: list[str]) -> list[str]:
+        """Orders on the exchange without a SENDING in our log: whoever comes next would not know that they may exist."""
+        there = [order["client_id"] for order in (*self.orders.values(), *self.algos.values()) if order["client_id"] in client_ids]
+        log = self._street.log[topics.TRADE_ORDERS.name][self.instrument]
+        told = [event["client_id"] for event in log if event["state"] == "SENDING"]
+        return sorted(set(there) - set(told))
+
     @property
     def filled(self) -> Decimal:
         """Sum of trade.fills, each record counted."""
