@@ -1,9 +1,10 @@
 """N-HiTS: stacked blocks that see the series at several paces and each explain a part of it.
 
 Every block pools its input (coarse blocks see a smoothed past), answers with a few knots, and interpolates between them: what is
-slow is said with few numbers. What a block has explained is taken from the past before the next one looks. The forecast begins
-at the last value and adds what the blocks say. After Challu et al., "N-HiTS: Neural Hierarchical Interpolation for Time Series
-Forecasting" (AAAI 2023). Channels beside the first are exogenous: seen by all blocks, explained by none.
+slow is said with few numbers. What a block has explained is taken from the past before the next one looks. The series is seen
+from its last value, where the forecast begins too: levels that were never met are nothing new. After Challu et al., "N-HiTS:
+Neural Hierarchical Interpolation for Time Series Forecasting" (AAAI 2023). Channels beside the first are exogenous: seen by all
+blocks, explained by none.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Pace:
 class NHiTS(nn.Module):
     """[batch, lookback, channels] -> (forecast of the first channel [batch, horizon], `extra` numbers beside it [batch, extra]).
 
-    `level`: whether the forecast begins at the series' last value (right for levels, wrong for returns).
+    `level`: whether the series is seen from its last value (right for levels, wrong for returns).
     """
 
     def __init__(
@@ -53,7 +54,9 @@ class NHiTS(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         series, beside = x[:, :, 0], x[:, :, 1:]
-        forecast, extra = series[:, -1:] * float(self.level), 0.0
+        level = series[:, -1:] * float(self.level)
+        series = series - level
+        forecast, extra = level, 0.0
         for block in self.blocks:
             explained, ahead, more = block(series, beside)
             series = series - explained
