@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     api_secret: SecretStr = SecretStr("local-secret")
 
     market: str = Field(default="synthetic", description="synthetic | ticks:PATH | candles:PATH")
-    speed: float = Field(default=300.0, gt=0, description="market seconds per wall second, local exchange only")
+    speed: float = Field(default=200.0, gt=0, description="market seconds per wall second, local exchange only")
     seed: int = 1
     symbols: str = "BTCUSDT,ETHUSDT,SOLUSDT,XRPUSDT,ADAUSDT,DOGEUSDT,AVAXUSDT,BNBUSDT"
     policy_file: Path | None = Field(default=None, description="first policy of a fresh log; later ones by `quantum policy set`")

@@ -332,11 +332,15 @@ def bench_features(
 
 
 @bench_app.command("latency")
-def bench_latency(as_json: Json = False, n: Annotated[int, typer.Option(help="Pairs to measure at least.")] = 1000) -> None:
+def bench_latency(
+    as_json: Json = False,
+    n: Annotated[int, typer.Option(help="Pairs to measure at least.")] = 1000,
+    speed: Annotated[float, typer.Option(help="Of the market; 300 keeps two cores busy.")] = 300.0,
+) -> None:
     """Mark to exit decision, and tick to candle, on the whole running stack."""
     from streams.bench.latency import run
 
-    found = run(n)
+    found = run(n, speed)
     show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
 
 

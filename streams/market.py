@@ -73,6 +73,7 @@ class Gateway:
             tasks.create_task(self._read_quotes())
             tasks.create_task(self._cut_what_is_due())
             tasks.create_task(self._tick())
+            tasks.create_task(self._say_marks())
 
     async def finish(self) -> None:
         """After `run` has been cancelled: what is open, a last tick, and the log's word on all of it."""
@@ -139,6 +140,13 @@ class Gateway:
             if self._cutter is not None and self.ready:
                 await self._outlet.room()
                 self._outlet.send(self.cutter.second(self._age_ms()))
+
+    async def _say_marks(self) -> None:
+        """Each wall second, between two ticks: what closes candles and what protects do not compete for the machine."""
+        while True:
+            await asyncio.sleep(1.0 - (time.time() - 0.5) % 1.0)
+            if self._cutter is not None and self.ready:
+                await self._outlet.room()
                 self._outlet.send(self._marks.records(self.cutter.watermark))
 
     def _age_ms(self) -> int:

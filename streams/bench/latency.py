@@ -41,11 +41,11 @@ class Pairs:
     read: list[float] = field(default_factory=list)
 
 
-def run(n: int = 1000, policy: Path | None = None) -> dict[str, Any]:
+def run(n: int = 1000, speed: float = 300.0, policy: Path | None = None) -> dict[str, Any]:
     """Starts the stack, measures `n` pairs of mark and position at least, stops it. Raises UserError when they do not come."""
     with tempfile.TemporaryDirectory(prefix="quantum-bench-") as run_dir:
         chosen = policy or CHECKOUT / "docs" / "policies" / "many-positions.json"
-        settings = load(run_dir=Path(run_dir), policy_file=chosen, **any_ports())
+        settings = load(run_dir=Path(run_dir), policy_file=chosen, speed=speed, **any_ports())
         with Stack(settings, fresh=True) as stack:
             stack.start()
             found = _measure(stack, n)
@@ -85,6 +85,7 @@ def _measure(stack: Stack, n: int) -> dict[str, Any]:
             "candle_made_to_read_p50_ms": _at(candles.read, 0.50),
             "candle_made_to_read_p99_ms": _at(candles.read, 0.99),
         },
+        "speed": stack.settings.speed,
         "restarts": stack.restarts,
         "seconds": round(time.monotonic() - began, 1),
     }

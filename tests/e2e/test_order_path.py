@@ -24,7 +24,8 @@ from streams.bench.matrix.street import Seen, Street, Waits
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.full
+@pytest.mark.timeout(3600)
 def test_every_boundary_crossed_with_every_fault_that_can_meet_it(capsys: pytest.CaptureFixture[str]) -> None:
     """All waits a third of the true ones, in their proportion."""
     found = run()
@@ -34,11 +35,20 @@ def test_every_boundary_crossed_with_every_fault_that_can_meet_it(capsys: pytest
     assert found["of"] == sum(can_meet(b, f) for b in BOUNDARIES for f in FAULTS) * 2
 
 
+@pytest.mark.full
 @pytest.mark.timeout(600)
 def test_a_dozen_at_true_times(capsys: pytest.CaptureFixture[str]) -> None:
     found = run(sample(12, seed=4), scale=1.0)
     with capsys.disabled():
         print(f"\n{found['passed']} of {found['of']} at true times ({found['seconds']:.0f} s)")  # noqa: T201 - the count is the result
+    assert found["failed"] == {}
+
+
+def test_some_cases_of_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    """Six, drawn by seed; the whole matrix: pytest -m full, or quantum bench matrix."""
+    found = run(sample(6, seed=4))
+    with capsys.disabled():
+        print(f"\n{found['passed']} of {found['of']} boundaries x faults ({found['seconds']:.0f} s, waits x {found['scale']})")  # noqa: T201 - the count is the result
     assert found["failed"] == {}
 
 
@@ -48,6 +58,7 @@ def test_all_at_true_times() -> None:
     assert run(scale=1.0)["failed"] == {}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("mutant", "case"),
     [
@@ -81,6 +92,7 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
         yield found
 
 
+@pytest.mark.full
 @pytest.mark.timeout(300)
 def test_a_call_that_hangs_stops_no_stop_of_another_instrument(street: Street) -> None:
     hanging, *others = [Play(NOTHING, symbol, 1000) for symbol in (street.even + street.odd)[:20]]

@@ -53,9 +53,10 @@ class Doings:
 
     async def _prove(self, partition: int) -> None:
         while True:
+            asked = time.time()
             try:
                 await self._outbox.prove_ownership(partition)
-                self.tell("proof", partition=partition)
+                self.tell("proof", partition=partition, asked=asked)
             except NotOwner as e:
                 self.tell("refused", partition=partition, why=str(e))
             await asyncio.sleep(0.2)

@@ -97,7 +97,8 @@ class Street:
         return ""
 
     def lag(self) -> int:
-        done = committed(self.kafka.bootstrap, group_of("history"))  # first: what is written meanwhile is lag
+        everywhere = [(topic.name, p) for topic in topics.ALL for p in range(topic.partitions)]
+        done = committed(self.kafka.bootstrap, group_of("history"), everywhere)  # first: what is written meanwhile is lag
         ends = offsets(self.kafka.bootstrap, NAMES)
         return sum(
             max(0, high - max(low, done.get((name, p), low))) for name, ends_ in ends.items() for p, (low, high) in ends_.items()
