@@ -29,7 +29,8 @@ run: .venv/run.stamp ## the whole street: broker, ClickHouse, exchange, workers;
 	@$(BIN)/quantum up $(ARGS)
 
 test: .venv/dev.stamp ## all tests, broker and whole-stack ones too
-	$(BIN)/python -m pytest -m "not full" $(ARGS)
+	$(BIN)/python -m pytest -m "not full and not stack" -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -m "stack and not full" $(ARGS)
 
 dev: .venv/dev.stamp ## .venv with everything for tests and for training on trees
 

@@ -64,7 +64,7 @@ def test_killed_parts_come_back_and_everything_adds_up(tmp_path: Path) -> None:
         run_for(stack, 12)
         for name in victims:
             kill(stack, name)
-            run_for(stack, chance.uniform(3, 7))
+            run_for(stack, chance.uniform(2, 4))
         # between SENDING and the answer: the exchange takes the next order and never answers; then its sender dies
         control(stack, "/control/faults", {"route": "POST /fapi/v1/order", "kind": "accept-then-hang", "count": 1})
         run_for(stack, 12)

@@ -172,7 +172,7 @@ def test_nothing_is_left_running(synthetic: Run) -> None:
 
 
 def test_a_street_without_positions_is_noticed(tmp_path: Path) -> None:
-    run = Run.make(tmp_path, "--for", "30", "--without", "positions").go()
+    run = Run.make(tmp_path, "--for", "20", "--without", "positions").go()
     assert run.code == 3, run.output[-3000:]
     assert any(failure.startswith("trade.fills: lag") for failure in run.report["failures"]) or run.report["fills"]["exchange"] == 0
 
@@ -180,7 +180,7 @@ def test_a_street_without_positions_is_noticed(tmp_path: Path) -> None:
 def test_real_candles_run_through_the_same_street(tmp_path: Path, shared_data: Path) -> None:
     market = f"candles:{shared_data / 'klines' / 'usdm_5m.parquet'}"
     policy = str(CHECKOUT / "docs" / "policies" / "scripted.json")
-    run = Run.make(tmp_path, "--for", "45", "--market", market, "--speed", "300", "--policy", policy).go()
+    run = Run.make(tmp_path, "--for", "60", "--market", market, "--speed", "300", "--policy", policy).go()
     assert_adds_up(run)
     assert run.report["positions"]["opened"] >= 1
 
