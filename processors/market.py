@@ -223,10 +223,12 @@ class Marks:
         if board is not None:
             board.bid, board.ask = bid or None, ask or None
 
-    def records(self, at: int) -> list[hot.Marks]:
-        """One record for each partition that has an instrument with a price; high and low start anew from the present mark."""
+    def records(self, at: int, partitions: Iterable[int] = range(PARTITIONS)) -> list[hot.Marks]:
+        """One record for each of these partitions that has an instrument with a price; high and low start anew from the present
+        mark."""
         out = []
-        for partition, names in self._by_partition.items():
+        for partition in partitions:
+            names = self._by_partition.get(partition, ())
             marks = [self._take(name) for name in names if name in self._boards and self._last.get(name, 0.0) > 0]
             if not marks:
                 continue
