@@ -41,7 +41,7 @@ class Pairs:
     read: list[float] = field(default_factory=list)
 
 
-def run(n: int = 1000, speed: float = 300.0, policy: Path | None = None) -> dict[str, Any]:
+def run(n: int = 1000, speed: float = 60.0, policy: Path | None = None) -> dict[str, Any]:
     """Starts the stack, measures `n` pairs of mark and position at least, stops it. Raises UserError when they do not come."""
     with tempfile.TemporaryDirectory(prefix="quantum-bench-") as run_dir:
         chosen = policy or CHECKOUT / "docs" / "policies" / "many-positions.json"
