@@ -142,7 +142,7 @@ def trades(
         len(t) == len(p) == len(q) == len(m) and 0 < min(p) <= max(p) < MOST and 0 <= min(q) <= max(q) < MOST and min(t) > 0
     ):
         raise ValueError("a frame's columns differ in length, or a price, quantity or time of it is absurd")
-    if fold.closed_at and first_id - fold.last_id > LEAP:
+    if fold.last_id and first_id - fold.last_id > LEAP:  # a recording's first id may be any
         raise ValueError(f"a frame leaps from trade {fold.last_id} to {first_id}")
     seen = fold.last_id + 1 - first_id
     if seen > 0 and fold.closed_at:

@@ -212,3 +212,9 @@ def test_a_frame_that_leaps_over_all_ids_is_refused() -> None:
     """Every real trade after it would count as seen."""
     with pytest.raises(ValueError, match="leaps"):
         one(seeded(), 10**15, minute(1), 100.0)
+
+
+def test_a_recording_begins_at_any_id() -> None:
+    """Where no trade was known before, the history says 1."""
+    fold = one(candles.seed(Fold(), T0, 100.0, next_id=1), 5_300_000_000, minute(0.5), 101.0)
+    assert fold.last_id == 5_300_000_000
