@@ -16,18 +16,24 @@ AGAIN_LATER = 30
 
 
 def close(plan: Plan, facts: Facts) -> Fired | None:
-    """A wish to close becomes cancels and one close at a time."""
-    if plan.wish is None or _under_way(plan):
+    """A wish to close becomes cancels and one close at a time. The cancels do not wait for a close that is under way: where
+    execution closes by itself, a full ladder would refuse it for ever."""
+    reason = plan.wish
+    if reason is None:
         return None
     detail = plan.why
     profits = tuple(leg for leg in plan.of(LegKind.TAKE_PROFIT) if leg.working)
-    plan, cancels = cancel(plan, profits, plan.wish, detail)
-    assert plan.wish is not None
-    client_id = order_ids.close_id(plan.position_id, plan.wish, plan.closes)
+    if _under_way(plan):
+        if not profits:
+            return None
+        plan, cancels = cancel(plan, profits, reason, detail)
+        return Fired(plan, "CANCEL_LADDER", reason.value, detail, cancels)
+    plan, cancels = cancel(plan, profits, reason, detail)
+    client_id = order_ids.close_id(plan.position_id, reason, plan.closes)
     intent = Intent(
         event_id=ids.event_id("trade.exit", plan.plan_id, ExitAction.CLOSE, client_id),
         action=ExitAction.CLOSE,
-        reason=plan.wish,
+        reason=reason,
         detail=detail,
         client_id=client_id,
         quantity=min(plan.quantity, facts.filters.max_quantity),

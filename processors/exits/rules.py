@@ -2,7 +2,7 @@
 
 | rule           | fires when                                       | does                                                       |
 |----------------|--------------------------------------------------|------------------------------------------------------------|
-| close          | a close is wished and none is under way          | cancel take-profits, then close what is left               |
+| close          | a close is wished                                | cancel take-profits; close what is left if nobody does yet |
 | stop_passed    | the mark is beyond the net and nothing fires     | wish STOP_PASSED                                           |
 | net            | no net known after the grace, or it was lost     | place one at the same level                                |
 | break_even     | the policy's rung has filled                     | quantity stop at the entry with fees, or wish BREAK_EVEN   |

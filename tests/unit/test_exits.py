@@ -269,6 +269,18 @@ def test_a_net_that_would_trigger_at_once_is_closed_by_execution_and_then_by_us(
     assert (close.reason, close.quantity) == (ExitReason.STOP_PASSED, D("0.014"))
 
 
+def test_a_ladder_that_was_quicker_than_a_refused_net_makes_way_for_the_close_that_execution_sends() -> None:
+    """Full, it would have that close refused for ever (-4118)."""
+    street = Street()
+    street.order(ENTRY_ID, ENTRY, OrderState.FILLED)
+    street.position("0.014")
+    placed = [each.client_id for each in street.intents(ExitAction.PLACE_TAKE_PROFIT)]
+    assert len(placed) == 3
+    street.order(ENTRY_ID, NET, OrderState.REFUSED, trigger="62400.0", code=-2021)
+    assert len(street.intents(ExitAction.CANCEL)) == 3
+    assert street.intents(ExitAction.CLOSE) == [], "execution's own is under way"
+
+
 def test_a_lost_net_whose_level_is_passed_closes_at_once() -> None:
     street = Street()
     street.entered()
