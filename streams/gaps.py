@@ -6,9 +6,7 @@ on their way still arrive first: they are dropped for a while, and if the missin
 
 from __future__ import annotations
 
-import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -16,6 +14,7 @@ from faust.types import TP
 
 from infra import logs
 from streams.driver import App
+from streams.hands import Hands
 from streams.vitals import Counts
 
 log = logs.get(__name__)
@@ -31,7 +30,7 @@ class Gaps:
         self._app, self._bootstrap, self._counts = app, bootstrap, counts
         self._sought: dict[tuple[str, int], float] = {}
         self._stalled: dict[TP, int] = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="gaps")
+        self._hands = Hands(1, "gaps")
 
     def reset(self) -> None:
         self._sought.clear()
@@ -43,8 +42,7 @@ class Gaps:
         if now < self._sought.get((topic, partition), 0.0):
             return expected
         self._sought[topic, partition] = now + ASK_S
-        loop = asyncio.get_running_loop()
-        first = await loop.run_in_executor(self._thread, first_offset, self._bootstrap, topic, partition, expected)
+        first = await self._hands.do(first_offset, self._bootstrap, topic, partition, expected)
         if first is not None and first > expected:
             del self._sought[topic, partition]
             return first

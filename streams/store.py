@@ -24,7 +24,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -35,6 +34,7 @@ from infra import logs
 from infra.broker.admin import TopicSpec, offsets
 from infra.errors import UserError
 from schemas import ids
+from streams.hands import Hands
 from streams.shares import Held, Ledger, Share, StateRecord, position
 
 log = logs.get(__name__)
@@ -87,32 +87,30 @@ class StateStore:
         self._bootstrap, self._send = bootstrap, send
         self._decode = msgspec.json.Decoder(state).decode
         self._peek = msgspec.json.Decoder(_Version).decode
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="state")
+        self._hands = Hands(1, "state")
 
     async def load(self, partitions: Iterable[int]) -> Loaded:
         """Claims the partitions. UserError: unknown version or format, no answer. The caller checks that they are still ours."""
         began = time.monotonic()
         mine = sorted(partitions)
-        loop = asyncio.get_running_loop()
-        bounds = await loop.run_in_executor(self._thread, offsets, self._bootstrap, list(self._inputs))
-        reader = await loop.run_in_executor(self._thread, _Reader, self._bootstrap, self.topic, mine)
+        bounds = await self._hands.do(offsets, self._bootstrap, list(self._inputs))
+        reader = await self._hands.do(_Reader, self._bootstrap, self.topic, mine)
         try:
-            await loop.run_in_executor(self._thread, reader.read_to_end)
+            await self._hands.do(reader.read_to_end)
             epoch = await self._claim(reader, mine)
         finally:
-            await loop.run_in_executor(self._thread, reader.close)
+            await self._hands.do(reader.close)
         shares = {p: self._share(p, reader.ledgers[p], bounds) for p in mine}
         ends = {(topic, p): high for topic, found in bounds.items() for p, (_, high) in found.items() if p in shares}
         return Loaded(epoch, shares, ends, time.monotonic() - began)
 
     async def _claim(self, reader: _Reader, mine: list[int]) -> int:
-        loop = asyncio.get_running_loop()
         ledgers = reader.ledgers
         for _ in range(CLAIMS):
             epoch = max((ledger.epoch for ledger in ledgers.values()), default=0) + 1
             claims = [position(p, ledgers[p].next, epoch, 0) for p in mine]
             at = await asyncio.gather(*(self._send(claim) for claim in claims))
-            await loop.run_in_executor(self._thread, reader.read_to_end)
+            await self._hands.do(reader.read_to_end)
             if all(ledgers[p].epoch == epoch and ledgers[p].rivals == [offset] for p, offset in zip(mine, at, strict=True)):
                 return epoch
             log.warning("another member claimed the same partitions, claiming again", stage=self._stage, epoch=epoch)
