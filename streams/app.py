@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import os
 import signal
 import sys
 import time
@@ -199,10 +200,13 @@ class Process(faust.Worker):
                 await asyncio.wait_for(self._street.drain(), DRAIN_S)
             except TimeoutError:
                 log.error("not drained in time; the rest is done again at the next start", seconds=DRAIN_S)
-        try:
-            await asyncio.wait_for(self.stop(), STOP_S)
-        except TimeoutError:
+        stopping = asyncio.ensure_future(self.stop())
+        await asyncio.wait({stopping}, timeout=STOP_S)  # wait_for would wait on for a cancellation that Faust may swallow
+        if not stopping.done():
             log.warning("not stopped in time, ending anyway", seconds=STOP_S)
+            if self._failure is None:
+                sys.stderr.flush()
+                os._exit(0)  # what was done is written; a thread of Faust's would hold the process
         if self._starting_fut is not None:
             self._starting_fut.cancel()
 
