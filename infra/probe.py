@@ -12,6 +12,8 @@ from __future__ import annotations
 import json
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -22,6 +24,17 @@ from infra.errors import UserError
 
 Problems = Callable[[], Sequence[str]]
 """Called on the probe's threads: must not block. Empty: all is well."""
+
+
+def ask(url: str, timeout_s: float) -> str:
+    """What a probe's /livez or /readyz says against its process; empty when all is well."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+            return "" if answer.status == 200 else f"status {answer.status}"
+    except urllib.error.HTTPError as e:
+        return e.read().decode(errors="replace").strip().replace("\n", "; ") or f"status {e.code}"
+    except OSError:
+        return "does not answer"
 
 
 class Probe:

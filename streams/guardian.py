@@ -199,13 +199,10 @@ class Guardian:
                 case Meaning.STOP_EXISTS:
                     await self._adopt(action)
                     return
-                case Meaning.WOULD_TRIGGER:
+                case Meaning.WOULD_TRIGGER | Meaning.BOOK_FULL as meaning:
+                    why = "the level has been passed" if meaning is Meaning.WOULD_TRIGGER else "no stop can rest: too many"
                     resting = [order for order in await self._resting(held.instrument) if not order.algo]
-                    await self._close(Close(held, _close_id(held), tuple(resting), "the level has been passed", action.since_ms))
-                    return
-                case Meaning.BOOK_FULL:
-                    resting = [order for order in await self._resting(held.instrument) if not order.algo]
-                    await self._close(Close(held, _close_id(held), tuple(resting), "no stop can rest: too many", action.since_ms))
+                    await self._close(Close(held, _close_id(held), tuple(resting), why, action.since_ms))
                     return
                 case Meaning.DUPLICATE_ID:
                     pass  # an earlier attempt of ours rests: that is what we want

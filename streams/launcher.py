@@ -35,6 +35,7 @@ from infra.clickhouse.embedded import EmbeddedClickHouse
 from infra.clickhouse.migrate import migrate
 from infra.errors import UserError
 from infra.ports import free_ports, is_taken
+from infra.probe import ask
 from infra.settings import Settings
 from schemas import topics
 from streams.commands import first_policy
@@ -93,12 +94,12 @@ class Process:
         return self.popen.pid if self.popen and self.popen.poll() is None else None
 
     def ready(self) -> bool:
-        return answers(self.ready_url)
+        return not ask(self.ready_url, 1.0)
 
     def look(self) -> None:
         """Asks whether it is alive; blocks for a second at most."""
         asked = self.popen
-        if answers(self.ready_url.replace("/readyz", "/livez")) and asked is self.popen:
+        if not ask(self.ready_url.replace("/readyz", "/livez"), 1.0) and asked is self.popen:
             self.alive_at = time.monotonic()
 
     def end_if_hung(self) -> bool:
@@ -131,14 +132,6 @@ class Process:
 
     def stop(self, timeout_s: float = STOP_S) -> bool:
         return children.stop(self.popen, timeout_s) if self.popen else True
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=1.0) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
 
 
 @dataclass

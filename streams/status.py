@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import urllib.error
 import urllib.request
 from typing import Any
 
 from infra.broker.admin import offsets, require
 from infra.errors import UserError
+from infra.probe import ask
 from infra.settings import Settings
 from schemas import topics
 from streams.lag import lags
@@ -38,7 +38,7 @@ def look(settings: Settings, ports: dict[str, str] | None = None) -> dict[str, A
     audit = exchange(settings)
     return {
         "workers": [
-            {"name": name, "ready": not (why := problems(urls[name])), "why": why, "lag": sum(behind[name].values())}
+            {"name": name, "ready": not (why := ask(urls[name], 0.5)), "why": why, "lag": sum(behind[name].values())}
             for name in topics.WORKERS
             if name in urls
         ],
@@ -50,17 +50,6 @@ def look(settings: Settings, ports: dict[str, str] | None = None) -> dict[str, A
 def usual_probes(settings: Settings) -> dict[str, str]:
     base = settings.probe_port or 18100
     return {name: f"http://{settings.host}:{base + i}/readyz" for i, name in enumerate(topics.WORKERS)}
-
-
-def problems(url: str) -> str:
-    """What a worker's /readyz says against it; empty when it is ready."""
-    try:
-        with urllib.request.urlopen(url, timeout=0.5) as answer:
-            return "" if answer.status == 200 else f"status {answer.status}"
-    except urllib.error.HTTPError as e:
-        return e.read().decode(errors="replace").strip().replace("\n", "; ") or f"status {e.code}"
-    except OSError:
-        return "does not answer"
 
 
 def exchange(settings: Settings) -> dict[str, Any] | None:
