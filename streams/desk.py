@@ -80,6 +80,7 @@ class Desk:
         self._protected.clear()
         if self._recovery is None or self._recovery.done():
             self._recovery = asyncio.ensure_future(self._recover())
+            self._recovery.add_done_callback(end_if_failed)
         for key, state in states.items():
             self.on_state(key, state)
 

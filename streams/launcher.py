@@ -363,7 +363,7 @@ class Stack:
     # -- run
 
     def workers(self) -> list[Watched]:
-        return [self.watched[name] for name in topics.WORKERS if name in self.watched]
+        return [watched for name in topics.WORKERS if (watched := self.watched.get(name))]
 
     def watch(self, until: Callable[[], bool], look: Callable[[], None] = lambda: None) -> None:
         """Restarts what dies until `until()` says so; `look` is called between, for the status view."""

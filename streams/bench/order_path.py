@@ -26,11 +26,9 @@ from infra.settings import load
 from infra.venue.binance.filters import instrument_of
 from processors.intents import Intent
 from processors.step import Context, Step
-from schemas.ids import Purpose, client_id
-from schemas.signals import Strategy
 from schemas.trading import Entry, OrderType
-from schemas.units import Side, Source
 from streams.app import run_stage
+from streams.bench.entries import entry
 from streams.bench.matrix.exchange import PRICE
 from streams.bench.matrix.street import Street, Waits
 from streams.desk import Desk
@@ -89,26 +87,14 @@ def _play(street: Street, figures: Path, kind: str, n: int, pause_s: float) -> l
 
 
 def _entry(key: str, instrument: str) -> Entry:
-    return Entry(
-        event_id=f"entry-{key}",
-        at=1,
-        instrument=instrument,
-        account="sim",
-        decision_id="d",
-        verdict_id="v",
-        strategy=Strategy.SCRIPTED,
-        side=Side.LONG,
+    return entry(
+        key,
+        instrument,
         order_type=OrderType.LIMIT,
         quantity=Decimal("0.10"),
         limit_price=LIMIT,
         reference_price=PRICE,
         stop_price=Decimal("80.00"),
-        leverage=3,
-        client_id=client_id(Purpose.ENTRY, key),
-        stop_client_id=client_id(Purpose.STOP, key),
-        not_after=10**12,
-        policy_version=1,
-        source=Source.SYNTHETIC,
     )
 
 

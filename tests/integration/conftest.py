@@ -23,6 +23,7 @@ from infra.broker.admin import TopicSpec, ensure_topics, offsets
 from infra.broker.embedded import EmbeddedKafka
 from infra.paths import CHECKOUT
 from infra.ports import free_port, free_ports
+from infra.probe import ask
 from infra.settings import Settings
 from schemas import topics
 from streams.envelope import Undecodable, decode
@@ -115,11 +116,7 @@ class Worker:
             )
 
     def ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._probe}/readyz", timeout=1) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
+        return not ask(f"http://127.0.0.1:{self._probe}/readyz", 1.0)
 
     def wait_ready(self, timeout_s: float = 40) -> None:
         wait_until(lambda: self.ready() or self.process.poll() is not None, timeout_s)

@@ -18,9 +18,9 @@ from typing import Any
 from infra.venue.binance.filters import instrument_of
 from processors import order_ids
 from schemas.ids import Purpose, client_id
-from schemas.signals import Strategy
 from schemas.trading import Entry, Exit, ExitAction, ExitReason, OrderType
-from schemas.units import OrderSide, Side, Source
+from schemas.units import OrderSide, Side
+from streams.bench.entries import entry
 from streams.bench.matrix.cases import Case, matrix, must_hold, plans
 from streams.bench.matrix.exchange import EACH, PRICE
 from streams.bench.matrix.street import Seen, Street, Waits
@@ -90,26 +90,8 @@ class Play:
         self.attempts = {first: [order_ids.attempt_id(first, n) for n in range(1, 9)] for first in self.ids.values()}
 
     def entry(self) -> Entry:
-        return Entry(
-            event_id=f"entry-{self.key}",
-            at=1,
-            instrument=self.instrument,
-            account="sim",
-            decision_id="d",
-            verdict_id="v",
-            strategy=Strategy.SCRIPTED,
-            side=Side.LONG,
-            order_type=OrderType.MARKET,
-            quantity=QUANTITY,
-            limit_price=None,
-            reference_price=PRICE,
-            stop_price=STOP,
-            leverage=3,
-            client_id=self.ids["entry"],
-            stop_client_id=self.ids["stop"],
-            not_after=10**12,
-            policy_version=1,
-            source=Source.SYNTHETIC,
+        return entry(
+            self.key, self.instrument, order_type=OrderType.MARKET, quantity=QUANTITY, reference_price=PRICE, stop_price=STOP
         )
 
     def close(self) -> Exit:

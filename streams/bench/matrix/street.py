@@ -24,6 +24,7 @@ from infra.broker.embedded import EmbeddedKafka
 from infra.errors import UserError
 from infra.paths import CHECKOUT
 from infra.ports import free_port, free_ports
+from infra.probe import ask
 from infra.venue.binance.filters import instrument_of
 from schemas import hot, topics
 from schemas.events import Event
@@ -79,11 +80,7 @@ class Member:
 
     def ready(self) -> bool:
         """It holds partitions, and time comes in."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._probe}/readyz", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
+        return not ask(f"http://127.0.0.1:{self._probe}/readyz", 2.0)
 
     def tend(self) -> None:
         if not self.frozen and self.popen.poll() is not None:
