@@ -224,7 +224,7 @@ class Stack:
         self.say(f"{len(topics.ALL)} topics and their tables are there; starting the workers")
         if self.settings.policy_file is not None:
             self._first_policy(self.settings.policy_file)
-        for name in topics.WORKERS:
+        for name in sorted(topics.WORKERS, key=lambda name: name not in ALONE):  # what imports for itself begins first
             if name not in self.without and name not in self.watched:
                 self._watch(name, self._worker(name)).start()
         self._wait_for_workers()
