@@ -109,7 +109,7 @@ def run_stage(stage: Stage, settings: Settings) -> None:
 
 def setup() -> None:
     """The event loop and a first answer to SIGTERM, before anything of Faust's is made."""
-    signal.signal(signal.SIGTERM, _end_at_once)
+    signal.signal(signal.SIGTERM, end_at_once)
     logging.getLogger("streams.driver").setLevel(logging.WARNING)  # Faust's services log under their class's module
     sys.setswitchinterval(SWITCH_S)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
@@ -130,7 +130,7 @@ def await_broker(bootstrap: str, patience_s: float = BROKER_S) -> None:
         time.sleep(0.2)
 
 
-def _end_at_once(number: int, frame: object) -> None:
+def end_at_once(number: int, frame: object) -> None:
     """Nothing has begun yet."""
     raise SystemExit(0)
 

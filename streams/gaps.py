@@ -2,17 +2,22 @@
 
 After a rebalance Faust may drop records that it has fetched and go on behind them. A seek brings them back, but records that were
 on their way still arrive first: they are dropped for a while, and if the missing one does not come, the seek is done again.
+A rebalance that the end of the broker interrupts may leave Faust without any fetch at all: who is fed nothing for long, though the
+broker has records, begins anew.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from faust.types import TP
 
 from infra import logs
+from infra.broker.admin import offsets
+from infra.errors import UserError
 from streams.driver import App
 from streams.hands import Hands
 from streams.vitals import Counts
@@ -20,6 +25,9 @@ from streams.vitals import Counts
 log = logs.get(__name__)
 AGAIN_S = 0.5
 ASK_S = 10.0
+UNFED_S = 8.0
+Where = Callable[[], dict[TP, int] | None]
+"""The next offset of every input partition; None while nothing is ours."""
 
 
 class Gaps:
@@ -30,11 +38,14 @@ class Gaps:
         self._app, self._bootstrap, self._counts = app, bootstrap, counts
         self._sought: dict[tuple[str, int], float] = {}
         self._stalled: dict[TP, int] = {}
+        self._seen: dict[TP, int] = {}
+        self._fed_at, self._unfed = time.monotonic(), False
         self._hands = Hands(1, "gaps")
 
     def reset(self) -> None:
         self._sought.clear()
         self._stalled.clear()
+        self._seen, self._fed_at, self._unfed = {}, time.monotonic(), False
 
     async def close(self, topic: str, partition: int, expected: int, got: int) -> int:
         """The offset that really comes next. `expected` itself: it is on its way again, drop what you have."""
@@ -52,20 +63,42 @@ class Gaps:
         await self._seek(TP(topic, partition), expected)
         return expected
 
-    async def watch(self, positions: dict[TP, int]) -> None:
+    async def watch(self, where: Where) -> None:
         """Once a second: a partition that has records, an idle agent, and no progress since the last look, is sent back."""
-        stalled: dict[TP, int] = {}
+        positions = where() or {}
+        now = time.monotonic()
         idle = self.queue is not None and self.queue.empty()
-        for tp, offset in positions.items():
+        stalled: dict[TP, int] = {}
+        for tp, offset in positions.items() if idle else ():
             end = self._app.consumer.highwater(tp)
-            if idle and end is not None and end > offset:
+            if end is not None and end > offset:
                 stalled[tp] = offset
         for tp, offset in stalled.items():
-            if self._stalled.get(tp) == offset and time.monotonic() > self._sought.get((tp.topic, tp.partition), 0.0):
+            if self._stalled.get(tp) == offset and now > self._sought.get((tp.topic, tp.partition), 0.0):
                 log.warning("no progress though there are records: seeking", topic=tp.topic, partition=tp.partition, at=offset)
                 self._counts.recovered_gaps += 1
                 await self._seek(tp, offset)
         self._stalled = stalled
+        if positions != self._seen or not idle:
+            self._seen, self._fed_at, self._unfed = positions, now, False
+        elif now - self._fed_at > UNFED_S:
+            self._fed_at = now
+            await self._ask(where)
+
+    async def _ask(self, where: Where) -> None:
+        """The broker, whether there is anything. Raises UserError when there is for the second time: the first may come too early,
+        as after a thaw or right behind a restart of the broker."""
+        try:
+            ends = await self._hands.do(offsets, self._bootstrap, sorted({tp.topic for tp in self._seen}))
+        except (UserError, KafkaException):
+            return  # it is away: no wonder
+        waiting = sum(max(0, ends[tp.topic][tp.partition][1] - offset) for tp, offset in self._seen.items())
+        if not waiting or where() != self._seen:
+            return
+        if self._unfed:
+            why = f"{waiting} records wait at the broker, none has come for {2 * UNFED_S:.0f} s, and seeking did not help"
+            raise UserError("this worker is fed no records", why, "nothing: it starts again by itself")
+        self._unfed = True
 
     async def _seek(self, tp: TP, offset: int) -> None:
         self._sought[tp.topic, tp.partition] = time.monotonic() + ASK_S

@@ -35,6 +35,7 @@ from schemas import topics
 from streams.app import make_app, member_of, raw_topic, run_app, setup
 from streams.driver import App, NotOwner, Positions, Thread
 from streams.envelope import seal
+from streams.gaps import Gaps
 from streams.hands import Hands
 from streams.lag import group_of
 from streams.lanes import Lane, Lanes
@@ -74,6 +75,7 @@ class History:
         self.pulse = Pulse("the writing loop", 90.0)
         self.trouble: str | None = "no partitions are assigned yet"
         self.quiet = False
+        self._gaps = Gaps(app, settings.bootstrap, self.counts)
         self._vitals = Vitals(NAME, member_of(NAME, settings), self.counts, self.problems)
         self._lanes = Lanes()
         self._epoch = 0
@@ -89,12 +91,15 @@ class History:
         app.on_partitions_assigned.connect(self._on_assigned)
         app.task(self.write)
         app.task(self.beat)
+        app.background.append(self.watch)
+        app.positions = self._positions
         app.drain = self.drain
         app.on_quiet = self.fall_silent
 
     # -- take
 
     async def take(self, stream: Any) -> None:
+        self._gaps.queue = stream.channel.queue
         async for event in stream.noack().events():
             message = event.message
             lane = self._lanes.get((message.topic, message.partition))
@@ -134,6 +139,19 @@ class History:
         self.counts.recovered_gaps += 1
         self.counts.recovered_records += len(records)
         log.info("read past a gap", topic=place[0], partition=place[1], records=len(records), up_to=next_ - 1)
+
+    def _positions(self) -> dict[TP, int]:
+        """Where Faust shall read on: where the lanes stand. Before they are open by its own lights, and `take` mends the rest:
+        asking the broker for it here would hang, or fail, with a broker that ends in the middle of a rebalance."""
+        return {TP(*place): lane.next for place, lane in self._lanes.items()}
+
+    async def watch(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            if self._open.is_set() and self._lanes.room.is_set() and not self._closing and not self.app.rebalancing:
+                await self._gaps.watch(self._positions)
+            else:
+                self._gaps.reset()
 
     # -- assignments
 

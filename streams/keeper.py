@@ -26,6 +26,8 @@ from streams.vitals import Counts
 
 log = logs.get(__name__)
 AGREE_S, LOST_S = 5.0, 30.0
+COMMIT_S = 1.0
+"""Kafka's own offsets are there to be looked at (lag): they need not follow every flush."""
 REVOKED_S = 2.0
 
 
@@ -40,7 +42,7 @@ class Era:
         self.epoch = loaded.epoch
         self.shares = loaded.shares
         self.seq = 0
-        self.rewritten_at = self.agreed_at = time.monotonic()
+        self.rewritten_at = self.agreed_at = self.committed_at = time.monotonic()
         self.live: set[int] = set()
         self.behind: dict[int, dict[str, int]] = {}
         self.committed = {(topic, p): offset for p, share in self.shares.items() for topic, offset in share.next.items()}
@@ -97,7 +99,7 @@ class Keeper:
             return
         self._holder.ended(era)
         try:
-            await asyncio.wait_for(self.flush(), REVOKED_S)
+            await asyncio.wait_for(self.flush(commit=True), REVOKED_S)
         except TimeoutError:
             log.warning("partitions revoked before all was written; the next owner does the rest")
         self.era = None
@@ -141,7 +143,7 @@ class Keeper:
         self._app.consumer.stop_flow()
         self._app.flow_control.suspend()
         self._holder.ended(era)
-        await self.flush()
+        await self.flush(commit=True)
         log.info("drained", keys=len(era.states))
 
     # -- flush
@@ -151,8 +153,9 @@ class Keeper:
             await asyncio.sleep(self._flush_s)
             await self.flush()
 
-    async def flush(self) -> None:
-        """Outputs, values, positions, each acknowledged before the next; then Kafka's offsets. Raises what the broker refuses."""
+    async def flush(self, *, commit: bool = False) -> None:
+        """Outputs, values, positions, each acknowledged before the next; then, now and then, Kafka's offsets. Raises what the
+        broker refuses."""
         async with self._flushing:
             era = self.era
             if era is None:
@@ -164,7 +167,8 @@ class Keeper:
                     share.touch()
             # taken together, between two events: these outputs are those of these values
             pending, what = self._sender.take_pending(), snapshot(era.shares, era.epoch, era.seq + 1)
-            if not (pending or what.values or what.positions or era.uncommitted):
+            commit = bool(commit or began - era.committed_at > COMMIT_S)
+            if not (pending or what.values or what.positions or (commit and era.uncommitted)):
                 return
             era.seq += 1
             await asyncio.gather(*pending)
@@ -176,7 +180,9 @@ class Keeper:
                 return
             what.done()
             era.uncommitted.update(what.next)
-            await self._commit(era)
+            if commit:
+                era.committed_at = began
+                await self._commit(era)
             self._counts.flushed(time.monotonic() - began)
 
     async def _write(self, record: StateRecord) -> int:

@@ -65,6 +65,9 @@ class Lanes:
             self.room.clear()
         self.work.set()
 
+    def items(self) -> Iterable[tuple[Place, Lane]]:
+        return self._lanes.items()
+
     @property
     def waiting(self) -> int:
         return sum(len(lane.records) for lane in self._lanes.values())

@@ -9,10 +9,13 @@ The launcher speaks lines of JSON to the nursery's stdin and hears lines from it
 
 Each child leads a process group and dies with the nursery, which dies with the launcher (infra/children.py). A nursery that
 dies takes its workers with it; the next start makes a new one. The guardian is no child of it: it shares nobody's fate.
+
+    python -m streams.nursery [MODULE]       MODULE.run_worker(name, settings) is a worker's life; by default streams.worker's
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -121,11 +124,14 @@ def main() -> None:
     """Serves until its stdin ends or SIGTERM."""
     from setproctitle import getproctitle
 
-    from streams.worker import MODULES, run_worker
+    from streams.app import end_at_once
 
     getproctitle()  # finds where the title stands, as long as the environment is where it was
-    for module in (*PRELOAD, *(module for name, module in MODULES.items() if name not in ALONE)):
+    work = importlib.import_module(sys.argv[1] if len(sys.argv) > 1 else "streams.worker")
+    known: dict[str, str] = getattr(work, "MODULES", {})
+    for module in (*PRELOAD, *(module for name, module in known.items() if name not in ALONE)):
         importlib.import_module(module)
+    signal.signal(signal.SIGTERM, end_at_once)  # a child knows what SIGTERM means from its birth
     gc.collect()
     gc.freeze()  # or every collection in a child would copy the pages that all share
     answers = os.dup(1)
@@ -150,7 +156,9 @@ def main() -> None:
                 parent, pid = os.getpid(), os.fork()
                 if not pid:
                     os.close(answers)
-                    _live(request, parent, run_worker)
+                    _live(request, parent, work.run_worker)
+                with contextlib.suppress(OSError):
+                    os.setpgid(pid, pid)  # it does so too; whoever is first: from here on its group can be killed
                 _say(answers, pid=pid)
 
 

@@ -230,7 +230,7 @@ class Runner:
         while True:
             await asyncio.sleep(1.0)
             if not self.app.rebalancing:
-                await self.gaps.watch(self.keeper.positions() or {})
+                await self.gaps.watch(self.keeper.positions)
                 await self.keeper.check_membership()
 
     def problems(self) -> list[str]:

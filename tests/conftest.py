@@ -11,6 +11,8 @@ import pytest
 from infra.broker.embedded import EmbeddedKafka
 from infra.paths import shared_data_dir
 from infra.ports import free_ports
+from streams.launcher import python
+from streams.nursery import Nursery
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +29,16 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
         yield broker
     finally:
         broker.stop()
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """Bears workers as the launcher's does: `nursery.spawn(name, env, log)`."""
+    found = Nursery(python("streams.nursery"), tmp_path_factory.mktemp("nursery") / "nursery.log")
+    try:
+        yield found
+    finally:
+        found.stop()
 
 
 _counter = itertools.count(1)

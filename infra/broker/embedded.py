@@ -7,6 +7,7 @@
     kafka.stop()
 
 Crash-only: after `kill -9` the same data directory starts again. The broker dies with the process that started it.
+What is the same at every start is prepared once per machine (infra/broker/prepared.py).
 Ready means that an admin call was answered; an open port does not mean that.
 """
 
@@ -15,20 +16,20 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
 import subprocess
+import tempfile
 import time
-import uuid
-from base64 import urlsafe_b64encode
+from contextlib import suppress
 from pathlib import Path
 
 from infra import children
-from infra.broker.admin import answers
+from infra.broker import prepared
+from infra.broker.admin import TopicSpec, answers, ensure_topics
 from infra.broker.artifacts import ensure_jars, locked_kafka_version
 from infra.broker.config import LOG4J2, server_properties
-from infra.broker.java import find_java
+from infra.broker.java import Java, find_java
 from infra.errors import UserError
-from infra.ports import is_taken
+from infra.ports import free_ports, is_taken
 
 HOST = "127.0.0.1"
 LOCK_PATIENCE_S = 5.0
@@ -45,8 +46,8 @@ _KNOWN_ENDS = (
 class EmbeddedKafka:
     """One broker. `data_dir` holds everything that must survive, `log_dir` what a person reads when it does not start.
 
-    `start()` returns at once after the process is started (the first time, after formatting: 1-2 s more; the very
-    first time after a download); `wait_ready()` blocks until it answers. `poll()` is None while it runs. Not thread-safe.
+    `start()` returns at once after the process is started (the very first time on a machine after a download and some
+    preparations, 10-20 s); `wait_ready()` blocks until it answers. `poll()` is None while it runs. Not thread-safe.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class EmbeddedKafka:
         heap_min_mb: int = 64,
         heap_max_mb: int = 384,
         fresh: bool = False,
+        archive_to: Path | None = None,
     ) -> None:
         self.data_dir = Path(data_dir).resolve()
         self.port = port
@@ -66,6 +68,7 @@ class EmbeddedKafka:
         self.heap_min_mb = heap_min_mb
         self.heap_max_mb = heap_max_mb
         self.fresh = fresh
+        self._archive_to = archive_to
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -99,14 +102,16 @@ class EmbeddedKafka:
                 )
         java = find_java()
         class_path = os.pathsep.join(map(str, ensure_jars()))
-        command = [str(java.path), *self._jvm_options(), "-cp", class_path]
         try:
+            if self._archive_to is None:
+                self._prepare(java, class_path)
+            command = [str(java.path), *self._jvm_options(), *self._class_options(java), "-cp", class_path]
             if self.fresh:
                 self._formatted.unlink(missing_ok=True)
                 self.fresh = False  # a restart of this object keeps what it has written
             self._write_files()
             if not (self._formatted.exists() and (self._kafka_dir / "meta.properties").exists()):
-                self._format(command)
+                self._formatted.write_text(f"{prepared.copy_formatted(self._kafka_dir)} {self.version}\n")
             with self._out.open("wb") as out:
                 run = [*command, "kafka.Kafka", str(self._properties)]
                 self.process = children.spawn(run, stdout=out, env=_environment())
@@ -171,19 +176,46 @@ class EmbeddedKafka:
         self._properties.write_text(server_properties(HOST, self.port, self.controller_port, self._kafka_dir))
         self._log4j2.write_text(LOG4J2)
 
+    def _prepare(self, java: Java, class_path: str) -> None:
+        """Once per machine (infra/broker/prepared.py)."""
+        with prepared.alone():
+            if not prepared.formatted().exists():
+                self._format([str(java.path), *self._jvm_options(), "-cp", class_path])
+            if not prepared.classes(java).exists():
+                self._archive_classes(prepared.classes(java))
+
     def _format(self, command: list[str]) -> None:
-        """A new cluster in an empty directory. What an unfinished formatting left holds nothing and is removed."""
-        shutil.rmtree(self._kafka_dir, ignore_errors=True)
-        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        if cluster_id.startswith("-"):
-            cluster_id = "A" + cluster_id[1:]  # would read as an option
-        tool = [*command, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self._properties)]
-        with (self.log_dir / "format.out").open("w+b") as out:
-            formatter = children.spawn(tool, stdout=out, env=_environment())
-            if formatter.wait() != 0:
-                out.seek(0)
-                raise self._failure("formatting failed", out.read().decode(errors="replace"))
-        self._formatted.write_text(f"{cluster_id} {self.version}\n")
+        with tempfile.TemporaryDirectory(dir=prepared.home()) as there:
+            target, properties = Path(there) / "topics", Path(there) / "server.properties"
+            properties.write_text(server_properties(HOST, self.port, self.controller_port, target))
+            identity = ["-t", prepared.new_cluster_id(), "-c", str(properties)]
+            with (Path(there) / "format.out").open("w+b") as out:
+                tool = [*command, "kafka.tools.StorageTool", "format", *identity]
+                if children.spawn(tool, stdout=out, env=_environment()).wait() != 0:
+                    out.seek(0)
+                    raise self._failure("formatting failed", out.read().decode(errors="replace"))
+            os.replace(target, prepared.formatted())
+
+    def _archive_classes(self, archive: Path) -> None:
+        """By a first broker that starts and ends. Whatever stands in its way, brokers start without."""
+        with tempfile.TemporaryDirectory(dir=prepared.home()) as there:
+            made = Path(there) / "classes.jsa"
+            first = EmbeddedKafka(Path(there) / "kafka", *free_ports(2), archive_to=made)
+            with suppress(UserError):
+                first.start()
+                first.wait_ready()
+                ensure_topics(first.bootstrap, [TopicSpec("classes", 2, {"cleanup.policy": "compact"})])
+                first.stop(60.0)
+            if made.exists():
+                os.replace(made, archive)
+            else:
+                archive.touch()
+
+    def _class_options(self, java: Java) -> list[str]:
+        if self._archive_to is not None:
+            return [f"-XX:ArchiveClassesAtExit={self._archive_to}"]
+        archive = prepared.classes(java)
+        return [f"-XX:SharedArchiveFile={archive}"] if archive.stat().st_size else []
 
     def _wait_for_data_dir(self) -> None:
         """Kafka holds a file lock while it lives; a predecessor that is just dying gets a few seconds."""

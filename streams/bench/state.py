@@ -11,8 +11,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -34,6 +32,8 @@ from streams.bench.reading import read_all
 from streams.bench.tally import STAGES, State, link
 from streams.envelope import decode, encode
 from streams.lag import group_of
+from streams.launcher import python
+from streams.nursery import Child, Nursery
 from streams.shares import POSITION, Ledger
 from streams.store import state_topic, state_topic_spec
 
@@ -45,11 +45,10 @@ SETTLE_S = 90.0
 class Group:
     """The members of one stage. `mode`: a name in tally.STAGES."""
 
-    def __init__(self, mode: str, bootstrap: str, logs: Path) -> None:
+    def __init__(self, mode: str, bootstrap: str, logs: Path, nursery: Nursery) -> None:
         self.mode, self.stage = mode, STAGES[mode]
-        self._bootstrap, self._logs = bootstrap, logs
-        self._members: dict[int, subprocess.Popen[bytes]] = {}
-        self._born: dict[int, float] = {}
+        self._bootstrap, self._logs, self._nursery = bootstrap, logs, nursery
+        self._members: dict[int, Child] = {}
         self.happened: list[str] = []
         self.died: list[str] = []
         self.worst_stop_s = 0.0
@@ -63,10 +62,7 @@ class Group:
             "QT_RUN_DIR": str(self._logs / "run"),
             "QT_SESSION_TIMEOUT_S": str(SESSION_S),
         }
-        with (self._logs / f"{self.stage.name}-{index}.jsonl").open("ab") as out:
-            argv = [sys.executable, "-P", "-m", "streams.bench.tally", self.mode]
-            self._members[index] = children.spawn(argv, stdout=out, stderr=subprocess.STDOUT, env=env)
-        self._born[index] = time.monotonic()
+        self._members[index] = self._nursery.spawn(self.mode, env, self._logs / f"{self.stage.name}-{index}.jsonl")
 
     def send(self, index: int, number: signal.Signals) -> None:
         os.kill(self._members[index].pid, number)
@@ -75,13 +71,12 @@ class Group:
         children.kill(self._members[index])
 
     def term(self, index: int) -> None:
-        """SIGTERM must end it with code 0, whatever it is doing; while Python still imports, the signal itself may."""
+        """SIGTERM must end it with code 0, whatever it is doing."""
         began = time.monotonic()
-        young = began - self._born[index] < 6.0
         by_itself = children.stop(self._members[index], 8.0)
         self.worst_stop_s = max(self.worst_stop_s, time.monotonic() - began)
         code = self._members[index].poll()
-        if not by_itself or (code != 0 and not (young and code == -signal.SIGTERM)):
+        if not by_itself or code != 0:
             self.unclean.append(f"{self.stage.name}-{index} ended with {code}")
 
     def stop(self) -> None:
@@ -195,11 +190,12 @@ def run(
     broker = EmbeddedKafka(folder / "kafka", port, controller_port)
     broker.start()
     groups: list[Group] = []
+    nursery = Nursery([*python("streams.nursery"), "streams.bench.tally"], folder / "nursery.log")
     try:
         broker.wait_ready()
         own = [TopicSpec(t.name, t.partitions, t.config) for t in topics.ALL]
         ensure_topics(broker.bootstrap, own + [state_topic_spec(stage.name) for stage in STAGES.values()])
-        groups += [Group(mode, broker.bootstrap, folder) for mode in STAGES]
+        groups += [Group(mode, broker.bootstrap, folder, nursery) for mode in STAGES]
         for group in groups:
             for index in range(2):
                 group.start(index)
@@ -239,6 +235,7 @@ def run(
     finally:
         for group in groups:
             group.end()
+        nursery.stop()
         broker.stop()
     if found["equal"]:
         shutil.rmtree(folder, ignore_errors=True)

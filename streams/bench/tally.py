@@ -1,20 +1,19 @@
 """A stage that only counts, for tests and benches of the state store: what it holds must equal what was written to its inputs.
 
-    python -m streams.bench.tally single     market.trades -> market.features
-    python -m streams.bench.tally joined     market.trades and market.candles
+    single     market.trades -> market.features
+    joined     market.trades and market.candles
 
 The count of a key is folded with the ids of its frames (`chain`), so that a record lost, doubled or out of order shows for good.
 """
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 
-from infra.settings import load
+from infra.settings import Settings
 from processors.step import Context, Step
 from schemas import hot, ids, topics
 from streams.app import run_stage
@@ -80,5 +79,7 @@ SINGLE = Stage(name="tally", inputs=(topics.MARKET_TRADES,), outputs=(topics.MAR
 JOINED = replace(SINGLE, name="tally-joined", inputs=(topics.MARKET_TRADES, topics.MARKET_CANDLES))
 STAGES = {"single": SINGLE, "joined": JOINED}
 
-if __name__ == "__main__":
-    run_stage(STAGES[sys.argv[1]], load())
+
+def run_worker(name: str, settings: Settings) -> None:
+    """A member of one of the two, for the nursery."""
+    run_stage(STAGES[name], settings)

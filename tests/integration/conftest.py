@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from infra import children
 from infra.broker.admin import TopicSpec, ensure_topics, offsets
 from infra.broker.embedded import EmbeddedKafka
 from infra.paths import CHECKOUT
@@ -27,6 +28,7 @@ from infra.probe import ask
 from infra.settings import Settings
 from schemas import topics
 from streams.envelope import Undecodable, decode
+from streams.nursery import Nursery
 from streams.worker import state_topics
 
 SYMBOLS = "BTCUSDT,ETHUSDT,SOLUSDT"
@@ -101,19 +103,12 @@ class Wire:
 
 
 class Worker:
-    """`quantum worker NAME` as a process."""
+    """A worker as the launcher starts it."""
 
-    def __init__(self, name: str, env: dict[str, str], log: Path) -> None:
+    def __init__(self, nursery: Nursery, name: str, env: dict[str, str], log: Path) -> None:
         self.log = log
         self._probe = free_port()
-        with log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "streams.cli", "worker", name],
-                cwd=CHECKOUT,
-                env=os.environ | env | {"QT_PROBE_PORT": str(self._probe)},
-                stdout=out,
-                stderr=subprocess.STDOUT,
-            )
+        self.process = nursery.spawn(name, os.environ | env | {"QT_PROBE_PORT": str(self._probe)}, log)
 
     def ready(self) -> bool:
         return not ask(f"http://127.0.0.1:{self._probe}/readyz", 1.0)
@@ -125,7 +120,7 @@ class Worker:
     def end(self, number: signal.Signals = signal.SIGTERM) -> float:
         """Seconds that it took."""
         began = time.monotonic()
-        self.process.send_signal(number)
+        os.kill(self.process.pid, number)
         self.process.wait(20)
         return time.monotonic() - began
 
@@ -133,9 +128,10 @@ class Worker:
 class Street:
     """Broker, exchange and wire. `settings` reach the exchange through the wire, `direct` past it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, nursery: Nursery) -> None:
         kafka_port, controller_port, exchange_port, control_port = free_ports(4)
         self.directory = directory
+        self.nursery = nursery
         self.kafka = EmbeddedKafka(directory / "kafka", kafka_port, controller_port)
         self.wire = Wire(exchange_port)
         self.env = {
@@ -192,9 +188,7 @@ class Street:
 
     def stop(self) -> None:
         for worker in self.workers:
-            if worker.process.poll() is None:
-                worker.process.kill()
-                worker.process.wait()
+            children.kill(worker.process)
         self.wire.close()
         if self._exchange is not None:
             self._exchange.kill()
@@ -202,7 +196,7 @@ class Street:
         self.kafka.stop()
 
     def worker(self, name: str, **env: str) -> Worker:
-        worker = Worker(name, self.env | env, self.directory / f"{name}.log")
+        worker = Worker(self.nursery, name, self.env | env, self.directory / f"{name}.log")
         self.workers.append(worker)
         return worker
 
@@ -240,8 +234,8 @@ class Street:
 
 
 @pytest.fixture
-def street(tmp_path: Path) -> Iterator[Street]:
-    found = Street(tmp_path)
+def street(tmp_path: Path, nursery: Nursery) -> Iterator[Street]:
+    found = Street(tmp_path, nursery)
     try:
         found.start()
         yield found

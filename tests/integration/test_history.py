@@ -6,8 +6,6 @@ import asyncio
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -39,6 +37,7 @@ from schemas.trading import Position, PositionStatus
 from schemas.units import Side
 from streams.lag import group_of
 from streams.log_reader import LogReader
+from streams.nursery import Child, Nursery
 from streams.ranges import Batch, Range
 
 INSTRUMENTS = [f"binance.usdm.{name}USDT" for name in ("BTC", "ETH", "SOL", "XRP", "ADA", "DOGE", "AVAX", "BNB")]
@@ -53,7 +52,8 @@ class Street:
     path: Path
     kafka: EmbeddedKafka
     clickhouse: EmbeddedClickHouse
-    workers: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+    nursery: Nursery
+    workers: dict[int, Child] = field(default_factory=dict)
     ports: dict[int, int] = field(default_factory=dict)
     watching: bool = False
 
@@ -81,9 +81,7 @@ class Street:
             "QT_WORKER_INDEX": str(index),
             "QT_HEARTBEAT_S": "0.5",
         }
-        with (self.path / f"history-{index}.log").open("ab") as out:
-            command = [sys.executable, "-P", "-m", "streams.cli", "worker", "history"]
-            self.workers[index] = children.spawn(command, stdout=out, env=env)
+        self.workers[index] = self.nursery.spawn("history", env, self.path / f"history-{index}.log")
 
     def problems(self, index: int = 0) -> str:
         """What /readyz says; empty when it is ready."""
@@ -108,7 +106,7 @@ class Street:
         """Heartbeats off, then until everything is committed."""
         for index, worker in self.workers.items():
             wait(lambda index=index: not self.problems(index), 40, self.last_words)  # type: ignore[misc]
-            worker.send_signal(signal.SIGUSR1)
+            os.kill(worker.pid, signal.SIGUSR1)
         wait(lambda: self.lag() == 0, timeout_s, lambda: f"lag {self.lag()}: {self.last_words()}")
 
     def uneven(self) -> dict[str, dict[str, int]]:
@@ -123,9 +121,10 @@ class Street:
 
 
 @pytest.fixture
-def street(tmp_path: Path) -> Iterator[Street]:
+def street(tmp_path: Path, nursery: Nursery) -> Iterator[Street]:
     port, controller, http = free_ports(3)
-    found = Street(tmp_path, EmbeddedKafka(tmp_path / "kafka", port, controller), EmbeddedClickHouse(tmp_path / "ch", http))
+    kafka, clickhouse = EmbeddedKafka(tmp_path / "kafka", port, controller), EmbeddedClickHouse(tmp_path / "ch", http)
+    found = Street(tmp_path, kafka, clickhouse, nursery)
     try:
         found.kafka.start()
         found.clickhouse.start()

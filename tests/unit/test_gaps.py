@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from faust.types import TP
 
+from infra.errors import UserError
 from streams import gaps
 from streams.gaps import Gaps
 from streams.vitals import Counts
@@ -43,6 +44,11 @@ class Bench:
         self.gaps.queue = asyncio.Queue()
         monkeypatch.setattr(gaps.time, "monotonic", lambda: self.now)
         monkeypatch.setattr(gaps, "first_offset", self._first)
+        monkeypatch.setattr(gaps, "offsets", lambda _bootstrap, names: {name: {0: (0, self.end)} for name in names})
+        self.end = 0
+
+    async def watch(self, position: int) -> None:
+        await self.gaps.watch(lambda: {A0: position})
 
     def _first(self, bootstrap: str, topic: str, partition: int, at_least: int) -> int | None:
         self.asked.append(at_least)
@@ -79,21 +85,40 @@ async def test_what_the_broker_does_not_have_is_leapt(bench: Bench) -> None:
 
 async def test_a_silence_with_records_to_come_is_a_loss_only_when_the_agent_is_idle(bench: Bench) -> None:
     bench.consumer.ends[A0] = 7
-    await bench.gaps.watch({A0: 6})
+    await bench.watch(6)
     assert bench.consumer.sought == []
     bench.gaps.queue.put_nowait("busy")
-    await bench.gaps.watch({A0: 6})
+    await bench.watch(6)
     bench.gaps.queue.get_nowait()
-    await bench.gaps.watch({A0: 6})
+    await bench.watch(6)
     assert bench.consumer.sought == []
-    await bench.gaps.watch({A0: 6})
+    await bench.watch(6)
     assert bench.consumer.sought == [{A0: 6}]
 
 
 async def test_progress_is_no_silence(bench: Bench) -> None:
     bench.consumer.ends[A0] = 9
     for position in range(4, 9):
-        await bench.gaps.watch({A0: position})
-    await bench.gaps.watch({A0: 9})
-    await bench.gaps.watch({A0: 9})
+        await bench.watch(position)
+    await bench.watch(9)
+    await bench.watch(9)
     assert bench.consumer.sought == []
+
+
+async def test_who_is_fed_nothing_though_there_are_records_begins_anew_at_the_second_look(bench: Bench) -> None:
+    """Without any fetch there is no end offset to see by: only the broker can tell."""
+    bench.end = 7
+    for position in (6, 5):
+        await bench.watch(position)
+        bench.now += 9
+        await bench.watch(position)
+    bench.now += 9
+    with pytest.raises(UserError, match="fed no records"):
+        await bench.watch(5)
+
+
+async def test_silence_where_nothing_is_to_come_is_peace(bench: Bench) -> None:
+    bench.end = 6
+    for _ in range(5):
+        bench.now += 9
+        await bench.watch(6)
