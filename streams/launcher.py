@@ -12,6 +12,7 @@ Crash-only: a worker that dies is started again with back-off and recovers by it
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -128,7 +129,8 @@ class Process:
 
     def signal(self, number: signal.Signals) -> None:
         if self.pid is not None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and the word of it is on its way
+                os.kill(self.pid, number)
 
     def stop(self, timeout_s: float = STOP_S) -> bool:
         return children.stop(self.popen, timeout_s) if self.popen else True

@@ -39,6 +39,7 @@ PRELOAD = ("streams.runner", "streams.watch", "streams.loop")
 ALONE = ("guardian",)
 BORN_S = 30.0
 """Its imports included; one that is frozen is killed then, and its workers start anew with the next."""
+END = {signal.SIGTERM}
 _PR_SET_PDEATHSIG = 1
 
 
@@ -65,7 +66,8 @@ class Child:
 
     def terminate(self) -> None:
         if self.returncode is None:
-            os.kill(self.pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and the word of it is on its way
+                os.kill(self.pid, signal.SIGTERM)
 
 
 class Nursery:
@@ -153,10 +155,12 @@ def main() -> None:
             *lines, requests = (requests + more).split(b"\n")
             for line in lines:
                 request = json.loads(line)
+                signal.pthread_sigmask(signal.SIG_BLOCK, END)  # until the child is where it can answer
                 parent, pid = os.getpid(), os.fork()
                 if not pid:
                     os.close(answers)
                     _live(request, parent, work.run_worker)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, END)
                 with contextlib.suppress(OSError):
                     os.setpgid(pid, pid)  # it does so too; whoever is first: from here on its group can be killed
                 _say(answers, pid=pid)
@@ -181,6 +185,7 @@ def _live(request: dict[str, Any], parent: int, run_worker: Callable[[str, Setti
     """The child's whole life."""
     code = 1
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, END)
         _become(request, parent)
         run_worker(request["name"], load())
         code = 0

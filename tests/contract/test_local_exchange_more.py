@@ -35,6 +35,7 @@ async def client_of(here: Staged) -> AsyncIterator[AsyncClient]:
         WS_FUTURES_URL = here.ws + "/ws-fapi/v1"
 
     client = Local(KEY, SECRET)
+    client.ws_future.TIMEOUT = 0.2  # its reader looks only so often whether it shall end
     try:
         yield client
     finally:

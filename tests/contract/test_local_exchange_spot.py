@@ -45,6 +45,7 @@ async def client_of(here: Staged) -> AsyncIterator[AsyncClient]:
         WS_API_URL = here.ws + "/ws-api/v3"
 
     client = Local(KEY, SECRET)
+    client.ws_api.TIMEOUT = 0.2  # its reader looks only so often whether it shall end
     try:
         yield client
     finally:

@@ -20,7 +20,7 @@ from schemas import topics
 from streams.launcher import Stack
 from streams.report import exchange_audit
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 BY_HAND = {
     "BTCUSDT": ("BUY", "0.004"),

@@ -61,16 +61,16 @@ def test_killed_parts_come_back_and_everything_adds_up(tmp_path: Path) -> None:
     chance.shuffle(victims)
     with Stack(settings_in(tmp_path), fresh=True) as stack:
         stack.start()
-        run_for(stack, 12)
+        run_for(stack, 10)
         for name in victims:
             kill(stack, name)
-            run_for(stack, chance.uniform(2, 4))
+            run_for(stack, chance.uniform(1.5, 3))
         # between SENDING and the answer: the exchange takes the next order and never answers; then its sender dies
         control(stack, "/control/faults", {"route": "POST /fapi/v1/order", "kind": "accept-then-hang", "count": 1})
-        run_for(stack, 12)
+        run_for(stack, 8)
         kill(stack, "execution")
         wait_all_ready(stack)
-        run_for(stack, 15)
+        run_for(stack, 8)
         stack.drain()
         report = reports.make(stack)
     assert report["failures"] == []

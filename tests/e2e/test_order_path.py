@@ -21,7 +21,7 @@ from streams.bench.matrix.exchange import EVERY_MS, START_T
 from streams.bench.matrix.run import QUANTITY, Play, run, sample
 from streams.bench.matrix.street import Seen, Street, Waits
 
-pytestmark = [pytest.mark.stack, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.full

@@ -9,7 +9,7 @@ import pytest
 
 from streams.bench.state import KINDS, run
 
-pytestmark = [pytest.mark.stack, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.timeout(240)

@@ -19,7 +19,7 @@ from infra.settings import load
 from schemas import ids, topics
 from streams.launcher import Stack, environment, python
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 MINUTE = 60_000
 AWAY_S = 20.0
@@ -65,7 +65,7 @@ def folded(log: list[tuple[int, dict[str, Any]]], interval: int) -> dict[tuple[s
 
 def test_a_killed_half_is_taken_over_with_its_state(tmp_path: Path) -> None:
     names = ("kafka_port", "kafka_controller_port", "clickhouse_port", "exchange_port", "exchange_control_port")
-    settings = load(run_dir=tmp_path, probe_port=0, **dict(zip(names, free_ports(len(names)), strict=True)))
+    settings = load(run_dir=tmp_path, probe_port=0, speed=100.0, **dict(zip(names, free_ports(len(names)), strict=True)))
     with Stack(settings, fresh=True) as stack:
         stack.start()
 
@@ -79,7 +79,7 @@ def test_a_killed_half_is_taken_over_with_its_state(tmp_path: Path) -> None:
                 return children.spawn([*python("streams.cli"), "worker", "features"], stdout=log, env=env)
 
         other = second()
-        run_for(15)
+        run_for(12)
         children.kill(other)
         run_for(AWAY_S)
         other = second()
@@ -92,7 +92,7 @@ def test_a_killed_half_is_taken_over_with_its_state(tmp_path: Path) -> None:
 
     for interval, length in (("1m", MINUTE), ("5m", 5 * MINUTE)):
         wanted = folded(log, length)
-        assert len(wanted) > 8 * 20
+        assert len(wanted) > 8 * (20 if interval == "1m" else 8)
         found: dict[tuple[str, int], tuple[Any, ...]] = {}
         for c in made:
             if c["interval"] == interval and not c["flat"]:

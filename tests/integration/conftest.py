@@ -149,13 +149,13 @@ class Street:
         self.settings = Settings(exchange_port=self.wire.port, **common)
         self.direct = Settings(exchange_port=exchange_port, **common)
         self.workers: list[Worker] = []
+        self._ready_for: set[str] = set()
         self._exchange: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         self.kafka.start()
         self._start_exchange()
         self.kafka.wait_ready()
-        ensure_topics(self.kafka.bootstrap, [TopicSpec(t.name, t.partitions, t.config) for t in topics.ALL] + state_topics())
         self._wait_for_exchange()
 
     def restart_exchange(self, *, fresh: bool) -> None:
@@ -195,7 +195,16 @@ class Street:
             self._exchange.wait()
         self.kafka.stop()
 
+    def make_topics_of(self, name: str) -> None:
+        """What it reads and writes: all topics together are 330 partitions, seconds of the broker's time."""
+        if name not in self._ready_for:
+            own = [t for t in topics.ALL if name in (*t.produced_by, *t.consumed_by) or t is topics.POLICY_VERSIONS]
+            specs = [TopicSpec(t.name, t.partitions, t.config) for t in own]
+            ensure_topics(self.kafka.bootstrap, specs + [spec for spec in state_topics() if spec.name == f"state.{name}"])
+            self._ready_for.add(name)
+
     def worker(self, name: str, **env: str) -> Worker:
+        self.make_topics_of(name)
         worker = Worker(self.nursery, name, self.env | env, self.directory / f"{name}.log")
         self.workers.append(worker)
         return worker

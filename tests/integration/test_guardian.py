@@ -46,6 +46,7 @@ def test_without_the_log_it_protects_restores_and_cancels_and_tells_when_the_log
 ) -> None:
     street.by_hand("trade", symbol="BTCUSDT", side="BUY", quantity="0.01")
     street.by_hand("trade", symbol="ETHUSDT", side="SELL", quantity="0.1")
+    street.make_topics_of("guardian")
     street.kafka.kill()
     guardian = street.worker("guardian")
     guardian.wait_ready()

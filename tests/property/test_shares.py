@@ -127,7 +127,7 @@ keys = st.lists(st.sampled_from("xy"), min_size=6, max_size=14)
 acts = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=60, max_size=200)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(a=keys, b=keys, moves=acts, reborn=st.lists(st.integers(0, 3), max_size=6))
 def test_the_last_owner_counts_every_event_once_whoever_wrote_before(
     a: list[str], b: list[str], moves: list[tuple[int, int]], reborn: list[int]
@@ -143,7 +143,7 @@ def test_the_last_owner_counts_every_event_once_whoever_wrote_before(
     covered(last, log)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(a=keys, moves=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), max_size=100))
 def test_no_two_eras_share_an_epoch(a: list[str], moves: list[tuple[int, int]]) -> None:
     log = Log({"a": a, "b": []})

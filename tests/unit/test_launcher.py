@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 from infra import children
 from infra.ports import free_port
 from streams.launcher import Process, Watched, python
-from streams.nursery import Nursery
+from streams.nursery import Child, Nursery
 
 SERVES = """
 import http.server, sys
@@ -94,20 +95,20 @@ def test_a_process_that_is_still_starting_does_not_hang(watched: Watched) -> Non
     assert watched.tend() is None
 
 
-def test_a_nursery_bears_workers_and_tells_their_end(tmp_path: Path) -> None:
-    """A worker that cannot run ends with its code and its word in its own log; one that is killed is told as killed."""
-    nursery = Nursery(python("streams.nursery"), tmp_path / "nursery.log")
-    try:
-        env = dict(os.environ) | {"QT_RUN_DIR": str(tmp_path), "QT_PROBE_PORT": "0", "QT_KAFKA_BOOTSTRAP": "127.0.0.1:1"}
-        unknown = nursery.spawn("nobody", env, tmp_path / "nobody.jsonl")
-        assert unknown.wait(60) == 2
-        assert "no worker 'nobody'" in (tmp_path / "nobody.jsonl").read_text()
-        waiting = nursery.spawn("positions", env, tmp_path / "positions.jsonl")
-        assert "quantum worker positions" in titled(waiting.pid)
-        children.kill(waiting)
-        assert waiting.poll() == -signal.SIGKILL
-    finally:
-        nursery.stop()
+def test_a_nursery_bears_workers_and_tells_their_end(tmp_path: Path, nursery: Nursery) -> None:
+    """A worker that cannot run ends with its code and its word in its own log; one that is killed is told as killed; one that is
+    told to end before it has begun ends well."""
+    env = dict(os.environ) | {"QT_RUN_DIR": str(tmp_path), "QT_PROBE_PORT": "0", "QT_KAFKA_BOOTSTRAP": "127.0.0.1:1"}
+    unknown = nursery.spawn("nobody", env, tmp_path / "nobody.jsonl")
+    assert unknown.wait(60) == 2
+    assert "no worker 'nobody'" in (tmp_path / "nobody.jsonl").read_text()
+    waiting = nursery.spawn("positions", env, tmp_path / "positions.jsonl")
+    assert "quantum worker positions" in titled(waiting.pid)
+    children.kill(waiting)
+    assert waiting.poll() == -signal.SIGKILL
+    young = nursery.spawn("positions", env, tmp_path / "positions.jsonl")
+    assert children.stop(young, 10.0)
+    assert young.poll() == 0
 
 
 def test_workers_die_with_their_nursery_and_the_next_start_makes_a_new_one(tmp_path: Path) -> None:
@@ -123,6 +124,16 @@ def test_workers_die_with_their_nursery_and_the_next_start_makes_a_new_one(tmp_p
         assert "quantum worker" in titled(two.pid)
     finally:
         nursery.stop()
+
+
+def test_a_worker_whose_end_is_not_told_yet_is_stopped_in_peace() -> None:
+    """It ends, and before the nursery's word comes the launcher says SIGTERM."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    ended = Child(gone.pid)
+    ended.terminate()
+    ended.end(0)
+    assert children.stop(ended, 1.0)
 
 
 def titled(pid: int) -> str:
