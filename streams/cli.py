@@ -335,7 +335,7 @@ def bench_features(
 def bench_latency(
     as_json: Json = False,
     n: Annotated[int, typer.Option(help="Pairs to measure at least.")] = 1000,
-    speed: Annotated[float, typer.Option(help="Of the market; 300 keeps two cores busy.")] = 60.0,
+    speed: Annotated[float, typer.Option(help="Of the market, 1 as it really is; 300 keeps two cores busy.")] = 1.0,
 ) -> None:
     """Mark to exit decision, and tick to candle, on the whole running stack."""
     from streams.bench.latency import run

@@ -22,6 +22,7 @@ Not Faust's Tables: those lose records and state across rebalances. Here nothing
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ LAG_MS = 600_000
 REWRITE_S = 240.0
 READ_S = 60.0
 CLAIMS = 20
+_draw = random.SystemRandom()
 
 Send = Callable[[StateRecord], Awaitable[int]]
 """Writes to the state topic; resolves to the record's offset when the broker has acknowledged it."""
@@ -106,7 +108,8 @@ class StateStore:
 
     async def _claim(self, reader: _Reader, mine: list[int]) -> int:
         ledgers = reader.ledgers
-        for _ in range(CLAIMS):
+        for turn in range(CLAIMS):
+            await asyncio.sleep(_draw.uniform(0.0, 0.05 * turn))  # in step with each other, they would claim for ever
             epoch = max((ledger.epoch for ledger in ledgers.values()), default=0) + 1
             claims = [position(p, ledgers[p].next, epoch, 0) for p in mine]
             at = await asyncio.gather(*(self._send(claim) for claim in claims))

@@ -32,6 +32,7 @@ from infra.errors import UserError
 
 REQUEST_S = 20.0
 POLL_S = 0.05
+ANOTHER_S = 1.0
 EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _NOT_YET = (
@@ -274,11 +275,13 @@ def _wait_for_leaders(client: AdminClient, bootstrap: str, wanted: Mapping[str, 
 def _list_offsets(
     client: AdminClient, bootstrap: str, where: Iterable[tuple[str, int]], which: OffsetSpec, timeout_s: float = 10.0
 ) -> dict[tuple[str, int], int]:
-    """Asks again for partitions whose leader is elected but has not opened its log yet."""
+    """Asks again for partitions whose leader is elected but has not opened its log yet; by another client now and then: one that
+    has read the metadata a moment too early was seen to believe for good that there is no leader."""
     request = {TopicPartition(name, partition): which for name, partition in where}
     if not request:
         return {}
-    deadline = time.monotonic() + timeout_s
+    asked = time.monotonic()
+    deadline = asked + timeout_s
     found: dict[tuple[str, int], int] = {}
     while True:
         for tp, future in client.list_offsets(request, request_timeout=REQUEST_S).items():
@@ -290,7 +293,10 @@ def _list_offsets(
         request = {tp: which for tp in request if (tp.topic, tp.partition) not in found}
         if not request:
             return found
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now - asked > ANOTHER_S:
+            client, asked = _client(bootstrap), now
+        if now > deadline:
             some = next(iter(request))
             raise UserError(
                 f"{len(request)} partitions are not ready, {some.topic}/{some.partition} among them",

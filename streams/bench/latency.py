@@ -1,18 +1,22 @@
 """`quantum bench latency`: from a mark to the decision that it caused, and from a tick to the candle that it closed.
 
-The whole embedded stack runs on free ports. One consumer outside it reads the four topics and pairs cause and effect by the
-`inputs` header (topic/partition/offset). Start of a pair: the record time that the gateway gave the mark or tick when it published
-it. End: the decision or candle read from its topic. Hops: publish -> effect made (by record times), effect made -> effect read.
-Record times are whole milliseconds, so a single figure is right to about 1 ms.
+The whole embedded stack runs on free ports, its market at the speed of the real one; a position in every symbol is opened by
+another hand at the start, adopted, and judged at every mark. One consumer outside it reads the four topics and pairs cause and
+effect by the `inputs` header (topic/partition/offset). Start of a pair: the record time that the gateway gave the mark or tick when
+it published it. End: the decision or candle read from its topic. Hops: publish -> effect made (by record times), effect made ->
+effect read. Record times are whole milliseconds, so a single figure is right to about 1 ms.
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,9 +26,11 @@ from confluent_kafka import Consumer, Message, TopicPartition
 from infra.broker.admin import offsets
 from infra.errors import UserError
 from infra.paths import CHECKOUT
-from infra.settings import load
+from infra.settings import Settings, load
+from processors.filters import ceil_to
 from schemas import topics
 from streams.cli import any_ports
+from streams.filters import read_filters
 from streams.launcher import Stack
 
 CAUSES = (topics.MARKET_MARKS.name, topics.MARKET_TRADES.name)
@@ -41,15 +47,28 @@ class Pairs:
     read: list[float] = field(default_factory=list)
 
 
-def run(n: int = 1000, speed: float = 60.0, policy: Path | None = None) -> dict[str, Any]:
+def run(n: int = 1000, speed: float = 1.0, policy: Path | None = None) -> dict[str, Any]:
     """Starts the stack, measures `n` pairs of mark and position at least, stops it. Raises UserError when they do not come."""
     with tempfile.TemporaryDirectory(prefix="quantum-bench-") as run_dir:
         chosen = policy or CHECKOUT / "docs" / "policies" / "many-positions.json"
         settings = load(run_dir=Path(run_dir), policy_file=chosen, speed=speed, **any_ports())
         with Stack(settings, fresh=True) as stack:
             stack.start()
+            _open_positions(settings)
             found = _measure(stack, n)
     return found
+
+
+def _open_positions(settings: Settings) -> None:
+    """The smallest of which a share can be taken, in every symbol."""
+    with urllib.request.urlopen(f"{settings.exchange_url}/fapi/v1/premiumIndex", timeout=10) as answer:
+        marks = {row["symbol"]: Decimal(row["markPrice"]) for row in json.load(answer)}
+    for instrument, filters in read_filters(settings, open_only=True).items():
+        symbol = instrument.rsplit(".", 1)[1]
+        quantity = ceil_to(max(4 * filters.min_notional / marks[symbol], 4 * filters.min_quantity), filters.step)
+        body = json.dumps({"symbol": symbol, "side": "BUY", "quantity": str(quantity)}).encode()
+        url = f"{settings.exchange_control_url}/control/trade"
+        urllib.request.urlopen(urllib.request.Request(url, method="POST", data=body), timeout=10).close()
 
 
 def _measure(stack: Stack, n: int) -> dict[str, Any]:

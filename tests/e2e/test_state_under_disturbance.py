@@ -14,9 +14,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.timeout(240)
 def test_every_count_equals_the_source_whoever_dies_freezes_or_wakes() -> None:
-    """Every kind once or twice, over one input and over two joined ones."""
-    found = run(disturbances=8, seed=3, rate=200)
+    """Every kind at least once, over one input and over two joined ones."""
+    found = run(disturbances=6, seed=3, rate=200)
     assert found["equal"], found
     assert set(found["kinds"]) <= set(KINDS)
-    assert found["disturbances"] == 8
+    assert found["disturbances"] == 6
     assert found["worst_stop_s"] < 5

@@ -34,20 +34,27 @@ SCALED = 1 / 3
 def run(
     cases: Sequence[Case] | None = None, *, scale: float = SCALED, mutant: str = "", say: Callable[[str], None] = lambda line: None
 ) -> dict[str, Any]:
-    """{"passed", "of", "failed": {case: why}, "seconds"}; `cases` None: all."""
-    began = time.monotonic()
-    chosen = list(matrix() if cases is None else cases)
-    failed: dict[str, str] = {}
+    """{"passed", "of", "failed": {case: why}, "seconds"}; `cases` None: all. On a street of its own."""
     with (
         tempfile.TemporaryDirectory(prefix="quantum-matrix-") as directory,
         Street(Path(directory), Waits(scale), mutant) as street,
     ):
-        for number, found in enumerate(rounds(chosen)):
-            took = time.monotonic()
-            bad = Round(street, number, found).run()
-            failed |= bad
-            say(f"round {number + 1}: {len(found) - len(bad)} of {len(found)}, {time.monotonic() - took:.0f} s")
-        restarts = sum(member.restarts for member in street.members)
+        return play(street, cases, scale=scale, say=say)
+
+
+def play(
+    street: Street, cases: Sequence[Case] | None = None, *, scale: float = SCALED, say: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
+    """The same on a street that is there."""
+    began = time.monotonic()
+    chosen = list(matrix() if cases is None else cases)
+    failed: dict[str, str] = {}
+    for number, found in enumerate(rounds(chosen)):
+        took = time.monotonic()
+        bad = Round(street, number, found).run()
+        failed |= bad
+        say(f"round {number + 1}: {len(found) - len(bad)} of {len(found)}, {time.monotonic() - took:.0f} s")
+    restarts = sum(member.restarts for member in street.members)
     return {
         "passed": len(chosen) - len(failed),
         "of": len(chosen),
