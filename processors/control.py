@@ -3,6 +3,7 @@
     POLICY_SET       {"set": {"exits.stop_distance": "0.02", "risk.leverage": 2}}     dotted names of policy fields
     POLICY_ROLLBACK  {"version": 3}                                                  that policy again, as a new version
     CLOSE            {"instrument": "binance.usdm.BTCUSDT"}, or "*"                  exits does it; here it is only audited
+    MODEL_...        processors/pointers.py
 
 A version changes only from the version that the person saw (`expected_version`), and only to a policy that holds.
 """
@@ -16,6 +17,9 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 
+from processors import pointers
+from processors.pointers import Immovable, Pointers
+from processors.serving import Refusal
 from processors.step import Context, Step
 from schemas import ids
 from schemas.operations import Audit, Command, CommandKind, PolicyVersion
@@ -26,6 +30,8 @@ ALL = "*"
 HISTORY = 20
 """Versions that can be rolled back to."""
 REMEMBERED = 64
+ALREADY = "the pointers say so already"
+NOBODY: Mapping[str, Refusal] = {}
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -34,11 +40,12 @@ class Version(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True):
-    """`versions`: the newest last; empty means the default policy, version 0. `done`: commands by id."""
+    """`versions`: the newest last; empty means the default policy, version 0. `done`: commands by id. `models`: which serves."""
 
     version: int = 1
     versions: tuple[Version, ...] = ()
     done: tuple[str, ...] = ()
+    models: Pointers = Pointers()
 
 
 class _Refused(Exception):
@@ -52,8 +59,8 @@ def current(state: State) -> tuple[int, Policy]:
     return newest.number, Policy.model_validate_json(newest.policy)
 
 
-def step(state: State | None, command: Command, ctx: Context) -> Step[State]:
-    """One command, once."""
+def step(state: State | None, command: Command, ctx: Context, refused: Mapping[str, Refusal] = NOBODY) -> Step[State]:
+    """One command, once. `refused`: model versions that do not verify."""
     state = state or State()
     if command.event_id in state.done:
         return Step(state)
@@ -62,6 +69,8 @@ def step(state: State | None, command: Command, ctx: Context) -> Step[State]:
     try:
         if command.kind is CommandKind.CLOSE:
             return Step(state, [_audit(command, True, f"close {_instrument(command)}: exits does it", number)])
+        if command.kind in pointers.KINDS:
+            return _point(state, command, number, refused)
         _seen(command, number)
         wanted = _set(policy, command) if command.kind is CommandKind.POLICY_SET else _old(state, command)
     except _Refused as e:
@@ -93,9 +102,22 @@ def differences(old: Policy, new: Policy) -> list[str]:
     return sorted(name for name in {**before, **after} if before.get(name) != after.get(name))
 
 
-def _seen(command: Command, number: int) -> None:
+def _point(state: State, command: Command, number: int, refused: Mapping[str, Refusal]) -> Step[State]:
+    _seen(command, state.models.number, "the model pointers are")
+    try:
+        after = pointers.move(state.models, command.kind, _body(command), refused)
+    except Immovable as e:
+        raise _Refused(str(e)) from e
+    if after == state.models:
+        return Step(state, [_audit(command, True, ALREADY, number)])
+    detail = f"number {after.number}: {after.active} serves, previous {after.previous}, shadow {after.shadow}"
+    after_state = msgspec.structs.replace(state, models=after)
+    return Step(after_state, [pointers.said(after, command), _audit(command, True, detail, number)])
+
+
+def _seen(command: Command, number: int, what: str = "the policy is") -> None:
     if command.expected_version is not None and command.expected_version != number:
-        raise _Refused(f"the policy is at version {number}, you saw {command.expected_version}: look again")
+        raise _Refused(f"{what} at version {number}, you saw {command.expected_version}: look again")
 
 
 def _set(policy: Policy, command: Command) -> Policy:

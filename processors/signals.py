@@ -1,11 +1,21 @@
-"""Signals: a feature vector becomes predictions, and predictions become decisions. No trade is a decision too, with its reason.
+"""Signals: feature vectors become predictions, and predictions become decisions. No trade is a decision too, with its reason.
 
-| features          | model            | decision of strategy `model`                         |
-|-------------------|------------------|------------------------------------------------------|
-| not ready         | any              | HOLD WARMING_UP                                      |
-| ready             | none, or not fit | HOLD MODEL_UNAVAILABLE, never another strategy       |
-| ready             | p < threshold    | HOLD BELOW_THRESHOLD                                 |
-| ready             | p >= threshold   | LONG or SHORT, CONFIDENT                             |
+| event                   | what happens                                                                        |
+|-------------------------|-------------------------------------------------------------------------------------|
+| market.feature-history  | the window begins with past vectors                                                 |
+| market.features         | the vector joins the window of its instrument and waits for its barrier             |
+| market.barrier          | all that wait in the partition are decided, by one run of the model                 |
+| model.version           | which version decides from the next candle on (processors/serving.py)               |
+
+What a model answered comes in as a value (`Heard`): on a replay, what was recorded decides.
+
+| features   | answer                | decision of strategy `model`                                           |
+|------------|-----------------------|------------------------------------------------------------------------|
+| not ready  | any                   | HOLD WARMING_UP                                                        |
+| ready      | none, or not fit      | HOLD MODEL_UNAVAILABLE, never another strategy                         |
+| ready      | p < threshold         | HOLD BELOW_THRESHOLD                                                   |
+| ready      | edge <= cost          | HOLD EDGE_BELOW_COST, where the model expects an edge                  |
+| ready      | else                  | LONG or SHORT, CONFIDENT                                               |
 
 The strategy `scripted` (a demonstration for recorded markets, switched on by policy and marked in every event) decides beside the
 model: every n-th candle of an instrument, spread over instruments by a hash, in the direction of the last twelve candles.
@@ -14,55 +24,128 @@ model: every n-th candle of an instrument, spread over instruments by a hash, in
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
 import msgspec
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
 
-from processors.features.catalogue import INDEX
+from processors import serving
+from processors.features.catalogue import INDEX, NAMES
+from processors.features.step import WINDOW
 from processors.filters import from_text
+from processors.serving import Refusal, Serving
 from processors.step import Context, Step
 from schemas import hot, ids
+from schemas.models import ModelVersion
 from schemas.policy import Policy
-from schemas.signals import Action, Decision, DecisionReason, Prediction, Strategy
+from schemas.signals import Action, Decision, DecisionReason, Prediction, Strategy, Vote
 from schemas.units import Side, Source
 
 TREND = INDEX["ret_12"]
+MODEL: Final = "model"
+"""The key of the pointers' own state."""
+ROW: Final = 4 * len(NAMES)
 
 
-class Model(NamedTuple):
-    """A loaded model. `predict`: feature values -> calibrated probability that the price is higher after the horizon."""
+class Answer(NamedTuple):
+    """What a model version says of one vector. `p_up`: calibrated probability that the price is higher after the horizon."""
 
-    name: str
+    model: str
     version: str
     feature_hash: str
     horizon_bars: int
-    predict: Callable[[Sequence[float]], float]
+    p_up: float
+    votes: tuple[tuple[str, float, float], ...] = ()
+    volatility: float | None = None
+    edge: float | None = None
+    trees_only: bool = False
+    latency_us: int = 0
+
+
+class Answers(NamedTuple):
+    """Of one vector. `serving` None: `missing` says why."""
+
+    serving: Answer | None
+    missing: str = ""
+    shadow: Answer | None = None
+
+
+class Heard(NamedTuple):
+    """What the world has said beside the event: answers by id of the features, and versions that do not verify."""
+
+    answers: Mapping[str, Answers]
+    refused: Mapping[str, Refusal]
+
+
+NOTHING: Final = Heard({}, {})
+UNASKED: Final = Answers(None, "no model is loaded")
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """A vector that waits for its barrier. `c`: close of the candle."""
+
+    features_id: str
+    at: int
+    open_at: int
+    c: float
+    ready: bool
+    bars: int
+    feature_hash: str
+    source: str
 
 
 class State(msgspec.Struct, frozen=True):
-    """`decided_to`: open time of the last candle decided. An equal or older one was decided already."""
+    """Of one instrument, or of the pointers. `decided_to`, `decided_at`: open and close of the last candle decided.
+
+    `rows`: float32 vectors of candles that follow each other, the last one opened at `rows_to`: a window and what waits (`seen`).
+    """
 
     version: int = 1
     decided_to: int = -1
+    decided_at: int = -1
+    seen: tuple[Seen, ...] = ()
+    rows: bytes = b""
+    rows_to: int = -1
+    serving: Serving | None = None
 
 
-def step(state: State | None, features: hot.Features, ctx: Context, model: Model | None = None) -> Step[State]:
-    """One feature vector, once: a prediction if there is a model that fits, and one decision for each strategy that is on."""
+class Asked(NamedTuple):
+    """A vector that a model is to be asked about. `window`: float32 [1..WINDOW, features], oldest first, itself the last."""
+
+    features_id: str
+    at: int
+    window: NDArray[np.float32]
+
+
+def step(state: State | None, event: Any, ctx: Context, heard: Heard = NOTHING) -> Step[State]:
     state = state or State()
-    if features.open_at <= state.decided_to:
-        return Step(state)
-    events: list[Prediction | Decision] = []
-    prediction, missing = _predict(features, model)
-    if prediction is not None:
-        events.append(prediction)
-    if Strategy.MODEL in ctx.policy.models.strategies:
-        events.append(_of_model(features, prediction, missing, ctx))
-    if Strategy.SCRIPTED in ctx.policy.models.strategies:
-        scripted = _of_script(features, ctx)
-        if scripted is not None:
-            events.append(scripted)
-    return Step(State(decided_to=features.open_at), events)
+    match event:
+        case hot.Features():
+            return Step(_joined(state, event))
+        case hot.Barrier():
+            return _decided(state, ctx, heard)
+        case hot.FeatureHistory():
+            if state.seen or event.at - event.bar_ms <= state.rows_to:
+                return Step(state)
+            rows = np.asarray(event.rows, dtype="<f4").tobytes()
+            return Step(replace(state, rows=rows, rows_to=event.at - event.bar_ms))
+        case ModelVersion():
+            decided_at = max((found.decided_at for found in ctx.states.values()), default=-1)
+            after, events = serving.point(state.serving or Serving(), event, decided_at, heard.refused)
+            return Step(replace(state, serving=after), events)
+    raise TypeError(f"signals does not take {type(event).__name__}")
+
+
+def asked(state: State) -> Iterator[Asked]:
+    """What the next barrier needs answers for."""
+    rows = np.frombuffer(state.rows, dtype="<f4").reshape(-1, len(NAMES))
+    for behind, seen in zip(range(len(state.seen) - 1, -1, -1), state.seen, strict=True):
+        end = len(rows) - behind
+        if seen.ready and end > 0:
+            yield Asked(seen.features_id, seen.at, rows[max(end - WINDOW, 0) : end])
 
 
 def is_due(instrument: str, open_at: int, bar_ms: int, every_bars: int) -> bool:
@@ -71,69 +154,131 @@ def is_due(instrument: str, open_at: int, bar_ms: int, every_bars: int) -> bool:
     return (open_at // bar_ms) % every_bars == phase
 
 
-def _predict(features: hot.Features, model: Model | None) -> tuple[Prediction | None, str]:
-    """(prediction, why there is none)."""
-    if not features.ready:
-        return None, ""
-    if model is None:
-        return None, "no model is loaded"
-    if model.feature_hash != features.feature_hash:
-        return None, f"{model.name} {model.version} was trained on features {model.feature_hash}, these are {features.feature_hash}"
-    p_up = float(model.predict(features.values))
+def _joined(state: State, features: hot.Features) -> State:
+    """A vector once; one that does not follow the last begins a new window."""
+    last = state.seen[-1].open_at if state.seen else state.decided_to
+    if features.open_at <= last:
+        return state
+    bar_ms = features.at - features.open_at
+    row = np.asarray(features.values, dtype="<f4").tobytes()
+    if len(row) != ROW:
+        raise ValueError(f"a vector of {len(features.values)} values, the catalogue has {len(NAMES)}")
+    before = state.rows if state.rows_to == features.open_at - bar_ms else b""
+    # what waits keeps its place at the end of the rows; vectors before a gap have lost theirs and are decided without a window
+    seen = Seen(
+        features.event_id,
+        features.at,
+        features.open_at,
+        features.c,
+        features.ready,
+        features.bars,
+        features.feature_hash,
+        features.source,
+    )
+    rows = (before + row)[-ROW * (WINDOW + len(state.seen)) :]
+    return replace(state, seen=(*state.seen, seen), rows=rows, rows_to=features.open_at)
+
+
+def _decided(state: State, ctx: Context, heard: Heard) -> Step[State]:
+    if not state.seen:
+        return Step(state)
+    rows = np.frombuffer(state.rows, dtype="<f4").reshape(-1, len(NAMES))
+    events: list[Any] = []
+    for behind, seen in zip(range(len(state.seen) - 1, -1, -1), state.seen, strict=True):
+        place = len(rows) - 1 - behind
+        trend = float(rows[place, TREND]) if place >= 0 else 0.0
+        events += _of_candle(seen, trend, ctx, heard.answers.get(seen.features_id, UNASKED))
+    last = state.seen[-1]
+    return Step(replace(state, decided_to=last.open_at, decided_at=last.at, seen=(), rows=state.rows[-ROW * WINDOW :]), events)
+
+
+def _of_candle(seen: Seen, trend: float, ctx: Context, answers: Answers) -> Iterator[Prediction | Decision]:
+    """Predictions of the models that were asked, and one decision for each strategy that is on."""
+    strategies = ctx.policy.models.strategies
+    prediction, missing = _fit(seen, ctx.key, answers.serving) if answers.serving else (None, answers.missing)
+    shadow = _fit(seen, ctx.key, answers.shadow, shadow=True)[0] if answers.shadow else None
+    if seen.ready:
+        yield from (said for said in (prediction, shadow) if said is not None)
+    if Strategy.MODEL in strategies:
+        yield _of_model(seen, prediction if seen.ready else None, missing, ctx)
+    if Strategy.SCRIPTED in strategies:
+        scripted = _of_script(seen, trend, ctx)
+        if scripted is not None:
+            yield scripted
+
+
+def _fit(seen: Seen, instrument: str, answer: Answer, *, shadow: bool = False) -> tuple[Prediction | None, str]:
+    """(prediction, why the answer is none)."""
+    if answer.feature_hash != seen.feature_hash:
+        return None, f"{answer.model} {answer.version} was trained on features {answer.feature_hash}, these are {seen.feature_hash}"
+    p_up = answer.p_up
     if not math.isfinite(p_up) or not 0 <= p_up <= 1:
-        return None, f"{model.name} {model.version} answered {p_up}, which is no probability"
+        return None, f"{answer.model} {answer.version} answered {p_up}, which is no probability"
+    numbers = [value for value in (answer.volatility, answer.edge, *(vote[1] for vote in answer.votes)) if value is not None]
+    if not all(map(math.isfinite, numbers)):
+        return None, f"{answer.model} {answer.version} answered {numbers}, which are no numbers"
     side = Side.LONG if p_up >= 0.5 else Side.SHORT
     return Prediction(
-        event_id=ids.event_id("signal.prediction", features.event_id, model.name, model.version),
-        at=features.at,
-        instrument=features.instrument,
-        features_id=features.event_id,
-        model=model.name,
-        model_version=model.version,
-        feature_hash=features.feature_hash,
-        horizon_bars=model.horizon_bars,
+        event_id=ids.event_id("signal.prediction", seen.features_id, answer.model, answer.version),
+        at=seen.at,
+        instrument=instrument,
+        features_id=seen.features_id,
+        model=answer.model,
+        model_version=answer.version,
+        feature_hash=seen.feature_hash,
+        horizon_bars=answer.horizon_bars,
         p_up=p_up,
         p_down=1 - p_up,
         side=side,
         confidence=max(p_up, 1 - p_up),
-        source=Source(features.source),
+        source=Source(seen.source),
+        votes=[Vote(member=member, value=value, weight=weight) for member, value, weight in answer.votes],
+        volatility=answer.volatility,
+        edge=answer.edge,
+        shadow=shadow,
+        trees_only=answer.trees_only,
+        latency_us=answer.latency_us,
     ), ""
 
 
-def _of_model(features: hot.Features, prediction: Prediction | None, missing: str, ctx: Context) -> Decision:
-    threshold = ctx.policy.models.threshold
-    action, confidence, version = Action.HOLD, 0.0, None
-    if not features.ready:
-        reason, detail = DecisionReason.WARMING_UP, f"{features.bars} candles seen"
+def _of_model(seen: Seen, prediction: Prediction | None, missing: str, ctx: Context) -> Decision:
+    models = ctx.policy.models
+    action, confidence = Action.HOLD, 0.0
+    if not seen.ready:
+        reason, detail = DecisionReason.WARMING_UP, f"{seen.bars} candles seen"
     elif prediction is None:
         reason, detail = DecisionReason.MODEL_UNAVAILABLE, missing
     else:
-        confidence, version = prediction.confidence, prediction.model_version
-        word = f"{prediction.side} {confidence:.4f}, threshold {threshold:g}"
-        if confidence >= threshold:
-            action, reason, detail = Action(prediction.side.value), DecisionReason.CONFIDENT, word
+        confidence = prediction.confidence
+        detail = f"{prediction.side} {confidence:.4f}, threshold {models.threshold:g}"
+        edge = None if prediction.edge is None else prediction.edge * prediction.side.sign
+        if edge is not None:
+            detail += f", edge {edge:+.5f} against cost {models.round_trip_cost:g}"
+        if confidence < models.threshold:
+            reason = DecisionReason.BELOW_THRESHOLD
+        elif edge is not None and edge <= models.round_trip_cost:
+            reason = DecisionReason.EDGE_BELOW_COST
         else:
-            reason, detail = DecisionReason.BELOW_THRESHOLD, word
-    return _decision(features, ctx, Strategy.MODEL, action, reason, detail, confidence, prediction, version)
+            action, reason = Action(prediction.side.value), DecisionReason.CONFIDENT
+    return _decision(seen, ctx, Strategy.MODEL, action, reason, detail, confidence, prediction)
 
 
-def _of_script(features: hot.Features, ctx: Context) -> Decision | None:
+def _of_script(seen: Seen, trend: float, ctx: Context) -> Decision | None:
     """None between its candles."""
     policy: Policy = ctx.policy
     every = policy.models.scripted_every_bars
-    if not is_due(features.instrument, features.open_at, features.at - features.open_at, every):
+    if not is_due(ctx.key, seen.open_at, seen.at - seen.open_at, every):
         return None
-    if not features.ready:
-        action, reason, detail = Action.HOLD, DecisionReason.WARMING_UP, f"{features.bars} candles seen"
+    if not seen.ready:
+        action, reason, detail = Action.HOLD, DecisionReason.WARMING_UP, f"{seen.bars} candles seen"
     else:
-        trend = features.values[TREND]
         action = Action.LONG if trend >= 0 else Action.SHORT
         reason, detail = DecisionReason.SCRIPTED, f"every {every} candles with the last twelve ({trend:+.5f}); no model was asked"
-    return _decision(features, ctx, Strategy.SCRIPTED, action, reason, detail, policy.models.threshold, None, None)
+    return _decision(seen, ctx, Strategy.SCRIPTED, action, reason, detail, policy.models.threshold, None)
 
 
 def _decision(
-    features: hot.Features,
+    seen: Seen,
     ctx: Context,
     strategy: Strategy,
     action: Action,
@@ -141,22 +286,31 @@ def _decision(
     detail: str,
     confidence: float,
     prediction: Prediction | None,
-    model_version: str | None,
 ) -> Decision:
+    known: dict[str, Any] = {}
+    if prediction is not None:
+        known = {
+            "prediction_id": prediction.event_id,
+            "model_version": prediction.model_version,
+            "votes": prediction.votes,
+            "probability": prediction.p_up,
+            "edge": prediction.edge,
+            "cost": ctx.policy.models.round_trip_cost if prediction.edge is not None else None,
+            "volatility": prediction.volatility,
+        }
     return Decision(
-        event_id=ids.event_id("signal.decision", features.event_id, strategy, model_version or ""),
-        at=features.at,
-        instrument=features.instrument,
+        event_id=ids.event_id("signal.decision", seen.features_id, strategy),
+        at=seen.at,
+        instrument=ctx.key,
         strategy=strategy,
         action=action,
         reason=reason,
         detail=detail,
         confidence=confidence,
-        reference_price=from_text(features.c),
-        features_id=features.event_id,
-        prediction_id=prediction.event_id if prediction else None,
-        model_version=model_version,
-        candle_at=features.at,
+        reference_price=from_text(seen.c),
+        features_id=seen.features_id,
+        candle_at=seen.at,
         policy_version=ctx.policy_version,
-        source=Source(features.source),
+        source=Source(seen.source),
+        **({"prediction_id": None, "model_version": None} | known),
     )

@@ -116,6 +116,27 @@ class Features(msgspec.Struct, frozen=True, gc=False):
     source: str
 
 
+class FeatureHistory(msgspec.Struct, frozen=True, gc=False):
+    event_id: str
+    type: Literal["market.feature-history"]
+    at: int
+    instrument: str
+    interval: str
+    bar_ms: int
+    feature_set: str
+    feature_hash: str
+    rows: list[list[float]]
+    source: str
+
+
+class Barrier(msgspec.Struct, frozen=True, gc=False):
+    event_id: str
+    type: Literal["market.barrier"]
+    at: int
+    partition: int
+    interval: str
+
+
 class Peek(msgspec.Struct, frozen=True, gc=False):
     event_id: str
     type: Literal["market.peek"]

@@ -133,6 +133,29 @@ class Features(InstrumentEvent):
     source: Source
 
 
+class FeatureHistory(InstrumentEvent):
+    """Vectors of the closed candles before the first live one, oldest first: what windows begin with. `at` = close of the last one.
+
+    Written once behind a candle history that told something new. `bar_ms`: the candles follow each other so far apart.
+    """
+
+    type: Literal["market.feature-history"] = "market.feature-history"
+    interval: str
+    bar_ms: int
+    feature_set: str
+    feature_hash: str
+    rows: list[list[float]]
+    source: Source
+
+
+class Barrier(Event):
+    """Behind all vectors of a partition that closed at or before `at`: they are complete, and may be decided together."""
+
+    type: Literal["market.barrier"] = "market.barrier"
+    partition: int
+    interval: str
+
+
 class Peek(InstrumentEvent):
     """What `Features` would be if the forming 5-minute candle closed now; `at` = its last trade, `bars` = closed candles behind it.
 

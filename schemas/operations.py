@@ -13,11 +13,16 @@ class CommandKind(StrEnum):
     POLICY_SET = "POLICY_SET"
     POLICY_ROLLBACK = "POLICY_ROLLBACK"
     CLOSE = "CLOSE"
+    MODEL_PROMOTE = "MODEL_PROMOTE"
+    MODEL_ROLLBACK = "MODEL_ROLLBACK"
+    MODEL_SHADOW = "MODEL_SHADOW"
 
 
 class Command(Event):
     """A person's wish. `at` is the wall's: a person has no venue time. `body` is JSON, its shape by kind:
-    POLICY_SET {"set": {"exits.profile": "DEFAULT"}}; POLICY_ROLLBACK {"version": 3}; CLOSE {"instrument": ".."}."""
+    POLICY_SET {"set": {"exits.profile": "DEFAULT"}}; POLICY_ROLLBACK {"version": 3}; CLOSE {"instrument": ".."};
+    MODEL_PROMOTE {"version": "m-.."}; MODEL_ROLLBACK {}; MODEL_SHADOW {"version": "m-.." or null}.
+    `expected_version`: of the policy, or the number of the model pointers."""
 
     type: Literal["control.command"] = "control.command"
     kind: CommandKind

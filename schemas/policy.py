@@ -112,9 +112,12 @@ class Exits(Section):
 
 
 class Models(Section):
+    """`round_trip_cost`: fees and slippage of entry and exit, as a share of the notional; a smaller expected edge is no trade."""
+
     threshold: float = Field(default=0.70, ge=0.5, le=1)
     strategies: list[Strategy] = [Strategy.MODEL]
     scripted_every_bars: int = Field(default=6, ge=1)
+    round_trip_cost: float = Field(default=0.001, ge=0, lt=0.1)
 
 
 class Policy(Section):

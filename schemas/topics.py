@@ -14,7 +14,8 @@ from typing import Any
 
 from schemas import ids
 from schemas.events import Event
-from schemas.market import Candle, CandleHistory, Features, Marks, Peek, Tick, TradeFrame
+from schemas.market import Barrier, Candle, CandleHistory, FeatureHistory, Features, Marks, Peek, Tick, TradeFrame
+from schemas.models import ModelSwitch, ModelVersion
 from schemas.operations import Audit, Command, DeadLetter, GuardianReport, Heartbeat, PolicyVersion
 from schemas.risk import Verdict
 from schemas.signals import Decision, Prediction
@@ -119,8 +120,8 @@ MARKET_CANDLES = Topic(
 )
 MARKET_FEATURES = Topic(
     "market.features",
-    (Features,),
-    "Feature vector of every closed 5-minute candle",
+    (Features, FeatureHistory, Barrier),
+    "Feature vector of every closed 5-minute candle, past ones for windows, and a barrier behind those of one tick",
     Key.INSTRUMENT,
     7 * _DAY,
     ("instrument", "open_at"),
@@ -323,6 +324,28 @@ POLICY_VERSIONS = Topic(
     ("signals", "risk", "execution", "exits", *_HISTORY),
     decision=True,
 )
+MODEL_VERSIONS = Topic(
+    "model.versions",
+    (ModelVersion,),
+    "Which model version serves, served before, and scores in the shadow",
+    Key.NAME,
+    None,
+    ("number",),
+    ("control",),
+    ("signals", *_HISTORY),
+    decision=True,
+)
+MODEL_SWITCHES = Topic(
+    "model.switches",
+    (ModelSwitch,),
+    "What the serving worker made of it: from which candle on a version decides, or why it was refused",
+    Key.NONE,
+    365 * _DAY,
+    ("number", "at"),
+    ("signals",),
+    _HISTORY,
+    decision=True,
+)
 GUARDIAN_REPORTS = Topic(
     "guardian.reports",
     (GuardianReport,),
@@ -375,8 +398,9 @@ WORKERS = (
 """Every worker that the launcher starts, in drain order: what feeds comes before what is fed."""
 
 
-_OF_A_PARTITION = {Tick.type_name(), Marks.type_name()}
+_OF_A_PARTITION = {Tick.type_name(), Marks.type_name(), Barrier.type_name()}
 """They speak of their whole partition: null key."""
+_NAMES = {PolicyVersion.type_name(): "policy", ModelVersion.type_name(): "models"}
 
 
 def position_key(account: str, instrument: str, side: str) -> str:
@@ -397,6 +421,6 @@ def route(event: Any) -> tuple[Topic, bytes | None, int]:
         case Key.ACCOUNT:
             return topic, str(getattr(event, "account", "")).encode(), 0
         case Key.NAME:
-            return topic, (event.member if event.type == Heartbeat.type_name() else "policy").encode(), 0
+            return topic, (event.member if event.type == Heartbeat.type_name() else _NAMES[event.type]).encode(), 0
         case _:
             return topic, None, 0

@@ -30,6 +30,11 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 policy_app = typer.Typer(help="The one versioned policy: every number that decides.", rich_markup_mode=None, no_args_is_help=True)
+model_app = typer.Typer(
+    help="Versions of the model: which serves, which scores in the shadow, and whether they are what they claim to be.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
 config_app = typer.Typer(help="Settings: where things are.", rich_markup_mode=None, no_args_is_help=True)
 venue_app = typer.Typer(help="What a venue must do for us.", rich_markup_mode=None, no_args_is_help=True)
 train_app = typer.Typer(help="Train models (needs the extra `train`, or `trees` for trees alone).", rich_markup_mode=None)
@@ -39,6 +44,7 @@ bench_app = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(policy_app, name="policy")
+app.add_typer(model_app, name="model")
 app.add_typer(config_app, name="config")
 app.add_typer(train_app, name="train")
 app.add_typer(bench_app, name="bench")
@@ -225,6 +231,82 @@ def policy_history(as_json: Json = False) -> None:
         as_json,
         [f"{row['version']:>4} {row['at']} {row['actor']}: {', '.join(row['changed'])} {row['reason']}" for row in rows],
     )
+
+
+Version = Annotated[str, typer.Argument(help="As `quantum model list` names it; `built-in`: the one that comes with the package.")]
+Reason = Annotated[str, typer.Option(help="Why; stands in the audit.")]
+
+
+@model_app.command("list")
+def model_list(as_json: Json = False) -> None:
+    """The versions of the registry with their roles."""
+    from streams.model_commands import versions
+
+    found = versions(settings())
+    lines = [
+        f"{row['version']:<20} {','.join(row['roles']) or '-':<16} {','.join(row['members']) or '-':<32} {row['trained_on'] or '-'}"
+        for row in found["versions"]
+    ]
+    show(found, as_json, lines)
+
+
+@model_app.command("show")
+def model_show(version: Version, as_json: Json = False) -> None:
+    """The manifest of a version: where it comes from and what it is worth."""
+    from streams.model_commands import told
+
+    found = told(settings(), version)
+    found = {key: value for key, value in found.items() if key != "golden"}
+    show(found, as_json, [json.dumps(found, indent=2)])
+
+
+@model_app.command("verify")
+def model_verify(version: Version, as_json: Json = False) -> None:
+    """Load a version as the worker does: signature, hashes, features, shape, golden rows."""
+    from streams.model_commands import verified
+
+    found = verified(settings(), version)
+    show(found, as_json, [f"{version} is what it claims to be ({found['ms']} ms)"])
+
+
+@model_app.command("promote")
+def model_promote(version: Version, reason: Reason = "", as_json: Json = False) -> None:
+    """Let a version serve from the next candle on; refused when it does not verify."""
+    from schemas.operations import CommandKind
+
+    _move_model(CommandKind.MODEL_PROMOTE, version, reason, as_json)
+
+
+@model_app.command("rollback")
+def model_rollback(reason: Reason = "", as_json: Json = False) -> None:
+    """Let the previous version serve again: the worker still has it loaded."""
+    from schemas.operations import CommandKind
+
+    _move_model(CommandKind.MODEL_ROLLBACK, None, reason, as_json)
+
+
+@model_app.command("shadow")
+def model_shadow(
+    version: Annotated[str, typer.Argument(help="A version, or `none`.")], reason: Reason = "", as_json: Json = False
+) -> None:
+    """Let a version score the live stream without deciding anything."""
+    from schemas.operations import CommandKind
+
+    _move_model(CommandKind.MODEL_SHADOW, None if version == "none" else version, reason, as_json)
+
+
+def _move_model(kind: Any, version: str | None, reason: str, as_json: bool) -> None:
+    from streams.model_commands import move
+
+    done = move(settings(), kind, version, reason)
+    lines = [done["detail"]]
+    if done.get("serving"):
+        lines.append(f"serving: {done['serving']}, shadow: {done['shadow']}")
+    show(done, as_json, [*lines, *(f"refused: {why}" for why in done.get("refused", []))])
+    if not done["accepted"]:
+        raise typer.Exit(MISTAKE)
+    if done["refused"]:
+        raise typer.Exit(DOES_NOT_ADD_UP)
 
 
 @config_app.command("show")

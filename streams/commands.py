@@ -40,7 +40,7 @@ def set_policy(settings: Settings, assignments: list[str], reason: str, expect: 
                 f"{text!r} is no assignment", "want section.field=value", "for example: quantum policy set risk.leverage=2"
             )
         wanted[name.strip()] = _value(value.strip())
-    answer = _ask(settings, _policy_command(wanted, reason, expect))
+    answer = ask(settings, _policy_command(wanted, reason, expect))
     return {"accepted": answer.accepted, "detail": answer.detail, "version": answer.policy_version, "command": answer.command_id}
 
 
@@ -61,7 +61,7 @@ def first_policy(settings: Settings, path: Path) -> None:
     """Makes the policy of a file the first version of a log that has none. Raises UserError."""
     text = read_policy(path)
     if not _versions(settings):
-        answer = _ask(settings, _policy_command(_dotted(json.loads(text)), f"first policy, from {path.name}", 0))
+        answer = ask(settings, _policy_command(_dotted(json.loads(text)), f"first policy, from {path.name}", 0))
         if not answer.accepted:
             raise UserError(f"the policy {path} was refused", answer.detail, "mend the file")
 
@@ -74,13 +74,18 @@ def _dotted(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _policy_command(wanted: dict[str, Any], reason: str, expect: int | None) -> Command:
+    return command(CommandKind.POLICY_SET, {"set": wanted}, reason, expect)
+
+
+def command(kind: CommandKind, body: dict[str, Any], reason: str, expect: int | None = None) -> Command:
+    """Of whoever runs this process, now."""
     return Command(
         event_id=event_id("control.command", uuid.uuid4().hex),
         at=int(time.time() * 1000),
-        kind=CommandKind.POLICY_SET,
+        kind=kind,
         actor=getpass.getuser(),
         reason=reason,
-        body=json.dumps({"set": wanted}),
+        body=json.dumps(body),
         expected_version=expect,
     )
 
@@ -93,7 +98,7 @@ def _value(text: str) -> Any:
         return text
 
 
-def _ask(settings: Settings, command: Command) -> Audit:
+def ask(settings: Settings, command: Command) -> Audit:
     """The audit that answers a command."""
     require(settings.bootstrap)
     start = offsets(settings.bootstrap, [topics.CONTROL_AUDIT.name])[topics.CONTROL_AUDIT.name][0][1]

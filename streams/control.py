@@ -1,14 +1,20 @@
-"""control: control.commands -> policy.versions, control.audit."""
+"""control: control.commands -> policy.versions, model.versions, control.audit."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from infra.settings import Settings
 from processors import control
+from processors.serving import Refusal
 from schemas import topics
+from schemas.operations import Command, CommandKind
 from streams.app import run_stage
+from streams.hands import Hands
 from streams.stage import Stage
 
 
@@ -19,12 +25,38 @@ def keys(event: Any, known: Sequence[str]) -> Sequence[str]:
 STAGE = Stage(
     name="control",
     inputs=(topics.CONTROL_COMMANDS,),
-    outputs=(topics.POLICY_VERSIONS, topics.CONTROL_AUDIT),
+    outputs=(topics.POLICY_VERSIONS, topics.MODEL_VERSIONS, topics.CONTROL_AUDIT),
     state=control.State,
     step=control.step,
     keys=keys,
 )
+"""As declared; a worker runs it with a look at the model versions that commands name."""
+
+
+class Verifier:
+    """Before a command that names a model version: whether it is what it claims to be."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._hands = Hands(1, "verify")
+        self.refused: dict[str, Refusal] = {}
+
+    async def prepare(self, command: Command, states: Mapping[str, Any]) -> None:
+        self.refused.clear()
+        if command.kind not in (CommandKind.MODEL_PROMOTE, CommandKind.MODEL_SHADOW):
+            return
+        try:
+            name = json.loads(command.body).get("version")
+        except (ValueError, AttributeError):
+            return  # the step refuses it with the reason
+        if isinstance(name, str):
+            from streams.serving import verify  # only who is asked about models needs what loads them
+
+            found = await self._hands.do(verify, name, self._settings)
+            if found is not None:
+                self.refused[name] = found
 
 
 def main(settings: Settings) -> None:
-    run_stage(STAGE, settings)
+    verifier = Verifier(settings)
+    run_stage(replace(STAGE, step=partial(control.step, refused=verifier.refused), prepare=verifier.prepare), settings)

@@ -116,14 +116,16 @@ async def _permissions(settings: Settings) -> Permissions | None:
 
 
 def model(settings: Settings) -> str:
-    from infra.onnx import ModelUnavailable, load_model, seed_dir
-    from processors.features.catalogue import feature_hash
+    from streams.model_commands import versions
+    from streams.serving import verify
 
-    where = settings.model_dir or seed_dir()
-    try:
-        found = load_model(where, feature_hash())
-    except ModelUnavailable as e:
+    name = str(versions(settings)["serving"])
+    refusal = verify(name, settings)
+    if refusal is not None:
         raise UserError(
-            f"no model at {where}", str(e), "entries of the strategy `model` are off until it loads: correct QT_MODEL_DIR"
-        ) from e
-    return f"{found.version} loads and gives its golden outputs"
+            f"the model {name} is refused",
+            f"{refusal.reason}: {refusal.detail}",
+            "what served before goes on, or entries of the strategy `model` are off: correct QT_MODEL_DIR, QT_MODEL_REGISTRY, "
+            "QT_MODEL_KEY, or promote another (`quantum model list`)",
+        )
+    return f"{name} loads and gives its golden outputs"

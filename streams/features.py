@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from infra.settings import Settings
 from processors.features import step as features
-from schemas import topics
+from schemas import hot, topics
 from streams.app import run_stage
-from streams.stage import Stage
+from streams.stage import Stage, by_instrument, home_of
+
+
+def keys(event: Any, known: Sequence[str]) -> Sequence[str]:
+    """A tick concerns every instrument of its partition, and then the partition: its barrier stands behind their vectors."""
+    if isinstance(event, hot.Tick):
+        return [*(key for key in known if not features.is_barrier(key)), features.barrier_key(event.partition)]
+    return by_instrument(event, known)
+
+
+def home(key: str) -> int:
+    return int(key.partition("/")[2]) if features.is_barrier(key) else home_of(key)
+
 
 STAGE = Stage(
     name="features",
@@ -14,6 +29,8 @@ STAGE = Stage(
     outputs=(topics.MARKET_CANDLES, topics.MARKET_FEATURES, topics.MARKET_PEEKS),
     state=features.State,
     step=features.step,
+    keys=keys,
+    home=home,
     # ten kilobytes an instrument that change with every frame: written once a second, read again after a crash
     flush_s=1.0,
 )

@@ -100,9 +100,14 @@ class Runner:
     async def _apply(self, era: Era, share: Share, message: Any) -> None:
         topic, partition, offset, value = message.topic, message.partition, message.offset, message.value
         changes: list[tuple[Share, str, Any]] = []
+        event: Any = None
         if value is not None:
             try:
                 event = decode(topic, value)
+                if self.stage.prepare is not None:
+                    await self.stage.prepare(event, MappingProxyType(era.states))
+                    if self.keeper.era is not era:
+                        return
                 cause = cause_of(event.event_id, topic, partition, offset, message.headers)
                 changes, events = self._decide(era, share, event, topic, offset, cause.trace_id)
                 if events:
@@ -132,6 +137,8 @@ class Runner:
         self.counts.record_at[topic] = message.timestamp
         if era.behind:
             self._catch_up(era, share)
+        if event is not None and self.stage.written_first(event):
+            await self.keeper.flush()
 
     def _decide(
         self, era: Era, share: Share, event: Any, topic: str, offset: int, trace_id: str

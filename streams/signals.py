@@ -1,49 +1,52 @@
-"""signals: market.features -> signal.predictions, signal.decisions, with an ONNX model."""
+"""signals: market.features, model.versions -> signal.predictions, signal.decisions, model.switches. One active instance.
+
+One, because a candle is decided by one model version in all partitions: whoever begins a version knows the newest candle decided.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
-import numpy as np
+from prometheus_client import REGISTRY
 
-from infra import logs
-from infra.onnx import ModelUnavailable, load_model, seed_dir
 from infra.settings import Settings
 from processors import signals
-from processors.features.catalogue import feature_hash
 from schemas import topics
+from schemas.models import BUILT_IN, ModelVersion
 from streams.app import run_stage
-from streams.stage import Stage
+from streams.serving import Server
+from streams.stage import Stage, by_instrument
 
-log = logs.get(__name__)
+
+def keys(event: Any, known: Sequence[str]) -> Sequence[str]:
+    """A barrier concerns the instruments of its partition; pointers have a key of their own."""
+    if isinstance(event, ModelVersion):
+        return (signals.MODEL,)
+    return [key for key in by_instrument(event, known) if key != signals.MODEL]
+
+
+def is_pointer(event: Any) -> bool:
+    return isinstance(event, ModelVersion)
+
 
 STAGE = Stage(
     name="signals",
-    inputs=(topics.MARKET_FEATURES,),
-    outputs=(topics.SIGNAL_PREDICTIONS, topics.SIGNAL_DECISIONS),
+    inputs=(topics.MARKET_FEATURES, topics.MODEL_VERSIONS),
+    outputs=(topics.SIGNAL_PREDICTIONS, topics.SIGNAL_DECISIONS, topics.MODEL_SWITCHES),
     state=signals.State,
     step=signals.step,
+    keys=keys,
     needs_policy=True,
+    written_first=is_pointer,
 )
+"""As declared; a worker runs it with the models."""
 
 
 def main(settings: Settings) -> None:
-    run_stage(replace(STAGE, step=partial(signals.step, model=model(settings))), settings)
-
-
-def model(settings: Settings) -> signals.Model | None:
-    """None: no model, and the stage says MODEL_UNAVAILABLE on every candle."""
-    where = settings.model_dir or seed_dir()
-    try:
-        found = load_model(where, feature_hash())
-    except ModelUnavailable as e:
-        log.error("no model: the strategy `model` holds", model_dir=str(where), reason=e.reason, error=e.detail)
-        return None
-
-    def predict(values: Sequence[float]) -> float:
-        return float(found.predict(np.asarray([values], dtype=np.float32))[0])
-
-    manifest = found.manifest
-    return signals.Model(where.name, found.version, manifest.feature_hash, manifest.horizon_bars, predict)
+    server = Server(settings)
+    server.preload(BUILT_IN)
+    REGISTRY.register(server)
+    run_stage(replace(STAGE, step=partial(signals.step, heard=server.heard), prepare=server.prepare), settings)

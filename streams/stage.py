@@ -15,7 +15,7 @@ def main(settings: Settings) -> None:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -30,6 +30,9 @@ from streams.envelope import Cause
 
 Keys = Callable[[Any, Sequence[str]], Sequence[str]]
 """(event, known keys of its partition) -> the keys that it concerns."""
+
+Prepare = Callable[[Any, Mapping[str, Any]], Awaitable[None]]
+"""(event, all states held): what the world must say before the step, and takes too long to hold the event loop."""
 
 _INSTRUMENT = re.compile(r"[a-z]+\.[a-z]+\.[A-Z0-9_]+")
 
@@ -95,7 +98,9 @@ class Stage:
 
     `keys`: which keys an event concerns. `catch_up`: inputs that are also outputs (execution's trade.orders): the observer
     hears nothing before they are applied up to where they stood at the assignment. `tombstone_after`: outputs that are
-    followed by a tombstone of the same key. `flush_s`: how often state is written; None: the setting.
+    followed by a tombstone of the same key. `flush_s`: how often state is written; None: the setting. `prepare`: awaited before an
+    event's step; the records behind it wait. `written_first`: events whose state must be on the log before the next record is
+    taken, so that no crash can make what follows be decided by another order of the inputs.
     """
 
     name: str
@@ -110,6 +115,8 @@ class Stage:
     tombstone_after: Callable[[Any], bool] = never
     home: Callable[[str], int] = home_of
     flush_s: float | None = None
+    prepare: Prepare | None = None
+    written_first: Callable[[Any], bool] = never
 
     @property
     def partitions(self) -> int:

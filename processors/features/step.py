@@ -2,9 +2,10 @@
 
 | event                    | what happens                                                                  |
 |--------------------------|-------------------------------------------------------------------------------|
-| market.candle-history    | the fold begins at its end, the kernel is warmed on its candles               |
+| market.candle-history    | the fold begins at its end, the kernel is warmed, the last vectors are told   |
 | market.trade-frame       | the trades join the candles in the making; now and then a peek is told        |
 | market.tick              | candles that end at or before it are closed and said; 5m ones step the kernel |
+| the same, own key        | behind all vectors of a 5m close in this partition: a barrier                 |
 A peek is the vector of the forming candle. It is told behind a frame, PEEK_MS of market time after the one before, and PEEKS times
 at most until the next wall second's tick: so four in a second of an instrument, however fast the market runs. It is an event of its
 own that no decision takes.
@@ -22,7 +23,7 @@ from msgspec.structs import replace
 
 from processors import candles
 from processors.candles import INTERVALS, Bucket, Closed, Fold
-from processors.features.catalogue import FEATURE_SET, feature_hash
+from processors.features.catalogue import FEATURE_SET, READY_BARS, feature_hash
 from processors.features.kernel import FeatureState
 from processors.step import Context, Step
 from schemas import hot, ids
@@ -30,14 +31,17 @@ from schemas import hot, ids
 INTERVAL: Final = "5m"
 """The candles that features are made of."""
 LONGEST_MS: Final = max(INTERVALS.values())
+BAR_MS: Final = INTERVALS[INTERVAL]
+WINDOW: Final = 64
+"""Vectors that are told of the past: as many as the longest window of a model."""
 PEEK_MS: Final = 250
 PEEKS: Final = 4
 
 
 class State(msgspec.Struct, frozen=True):
-    """Of one instrument. `kernel`: bytes of the FeatureState after the last closed 5-minute candle.
+    """Of one instrument, or of a partition's barriers. `kernel`: bytes of the FeatureState after the last closed 5-minute candle.
 
-    `peeked_at`: market time of the last peek; `peeks`: how many there were since a wall second's tick.
+    `peeked_at`: market time of the last peek; `peeks`: how many there were since a wall second's tick. `barred_to`: last barrier.
     """
 
     version: int = 2
@@ -46,6 +50,16 @@ class State(msgspec.Struct, frozen=True):
     kernel: bytes = b""
     peeked_at: int = 0
     peeks: int = 0
+    barred_to: int = 0
+
+
+def barrier_key(partition: int) -> str:
+    """Of a partition's own state. It must be asked last."""
+    return f"barrier/{partition}"
+
+
+def is_barrier(key: str) -> bool:
+    return key.startswith("barrier/")
 
 
 def step(state: State | None, event: Any, context: Context) -> Step[State]:
@@ -55,22 +69,54 @@ def step(state: State | None, event: Any, context: Context) -> Step[State]:
             fold = candles.trades(state.fold, event.first_id, event.t, event.p, event.q, event.m, backfilled=event.backfilled)
             return _peeked(replace(state, source=event.source, fold=fold), event, context)
         case hot.Tick():
+            if is_barrier(context.key):
+                return _barred(state, event)
             if not event.boundary and state.peeks:
                 state = replace(state, peeks=0)
             return _closed(state, event, context)
         case hot.CandleHistory():
-            return Step(_warmed(state, event))
+            return _warmed(state, event)
     raise TypeError(f"features does not take {type(event).__name__}")
 
 
-def _warmed(state: State, history: hot.CandleHistory) -> State:
+def _warmed(state: State, history: hot.CandleHistory) -> Step[State]:
     """A history that tells nothing new (the gateway has started again) leaves everything as it is."""
     fold = candles.seed(state.fold, history.at, history.c[-1], history.next_id, list(_buckets(history)))
     if fold.closed_at == state.fold.closed_at:
-        return replace(state, fold=fold)
+        return Step(replace(state, fold=fold))
     kernel = FeatureState()
-    kernel.replay(*(np.asarray(column) for column in (history.o, history.h, history.l, history.c, history.v)))
-    return State(source=history.source, fold=fold, kernel=kernel.to_bytes())
+    rows = kernel.replay(*(np.asarray(column) for column in (history.o, history.h, history.l, history.c, history.v)))
+    warm = State(source=history.source, fold=fold, kernel=kernel.to_bytes())
+    if len(rows) < READY_BARS or history.interval != INTERVAL:
+        return Step(warm)
+    told = hot.FeatureHistory(
+        event_id=ids.event_id("market.feature-history", history.event_id, feature_hash()),
+        type="market.feature-history",
+        at=history.at,
+        instrument=history.instrument,
+        interval=INTERVAL,
+        bar_ms=BAR_MS,
+        feature_set=FEATURE_SET,
+        feature_hash=feature_hash(),
+        rows=rows[max(READY_BARS - 1, len(rows) - WINDOW) :].tolist(),
+        source=history.source,
+    )
+    return Step(warm, [told])
+
+
+def _barred(state: State, tick: hot.Tick) -> Step[State]:
+    """One a close, however many ticks tell it; a tick that jumps over several closes is one barrier."""
+    closed_to = tick.at // BAR_MS * BAR_MS
+    if closed_to <= state.barred_to:
+        return Step(state)
+    barrier = hot.Barrier(
+        event_id=ids.event_id("market.barrier", tick.partition, closed_to, feature_hash()),
+        type="market.barrier",
+        at=closed_to,
+        partition=tick.partition,
+        interval=INTERVAL,
+    )
+    return Step(replace(state, barred_to=closed_to), [barrier])
 
 
 def _buckets(history: hot.CandleHistory) -> Iterator[Bucket]:

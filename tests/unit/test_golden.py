@@ -38,7 +38,7 @@ def test_a_golden_message_is_read_and_written_again_without_loss(path: Path) -> 
     event = model.model_validate_json(path.read_text())
     written = json.loads(event.encode())
     for name, value in json.loads(path.read_text()).items():
-        assert written[name] == value, name
+        assert still_there(value, written[name]), name
     assert model.model_validate_json(event.encode()) == event
     assert list(written)[:3] == ["event_id", "type", "at"]
 
@@ -78,6 +78,13 @@ def test_structs_have_the_fields_and_defaults_of_their_models() -> None:
         for name, field in model.model_fields.items():
             if name != "type":
                 assert fields[name].required == field.is_required(), f"{model.__name__}.{name}"
+
+
+def still_there(old: Any, new: Any) -> bool:
+    """A part of an event (a policy's section) may have got new fields, as the event itself may."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return all(name in new and still_there(value, new[name]) for name, value in old.items())
+    return bool(old == new)
 
 
 def same(struct: Any, model: Any) -> None:

@@ -1,0 +1,51 @@
+"""Which model serves: what people have decided (versions), and what the worker that serves has made of it (switches)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from schemas.events import Event
+from schemas.units import UtcMs
+
+BUILT_IN = "built-in"
+"""The version that comes with the package, or stands at QT_MODEL_DIR: what serves while nobody has chosen another."""
+
+
+class ModelVersion(Event):
+    """The pointers after a change, numbered. `at` is the wall's. `previous`: what a rollback goes back to.
+
+    `shadow`: scores the live stream beside the one that serves, and nothing is decided on it.
+    """
+
+    type: Literal["model.version"] = "model.version"
+    number: int
+    active: str
+    previous: str | None
+    shadow: str | None
+    reason: str
+    actor: str
+
+
+class SwitchOutcome(StrEnum):
+    SERVING = "SERVING"
+    REFUSED = "REFUSED"
+
+
+class ModelSwitch(Event):
+    """What became of a model.version in the worker that serves. `at`: close of the newest candle decided before it.
+
+    `active` decides every candle that closes at or after `from_at`, and none before; `before` did until then. REFUSED: `version` is
+    not what it claims to be (`reason`, `detail`), and `active` is what serves all the same.
+    """
+
+    type: Literal["model.switch"] = "model.switch"
+    number: int
+    outcome: SwitchOutcome
+    version: str
+    active: str
+    before: str
+    shadow: str | None
+    from_at: UtcMs
+    reason: str
+    detail: str

@@ -1,0 +1,135 @@
+"""`quantum model`: what the registry has, what the log points at, what serves; and the commands that move the pointers."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from infra import registry
+from infra.broker.admin import answers, offsets
+from infra.broker.reading import read_all
+from infra.errors import UserError
+from infra.settings import Settings
+from processors import control
+from schemas import topics
+from schemas.models import BUILT_IN, ModelSwitch, ModelVersion
+from schemas.operations import CommandKind
+from streams import commands
+from streams.serving import verify
+
+SWITCH_S = 10.0
+ANSWERS_S = 2.0
+E = TypeVar("E", bound=BaseModel)
+
+
+def versions(settings: Settings) -> dict[str, Any]:
+    """The built-in version and those of the registry, each with its role. Without a log the roles are not known."""
+    pointers, switch = _pointers(settings), _switch(settings)
+    serving = switch.active if switch else BUILT_IN
+    rows = []
+    for name in dict.fromkeys([BUILT_IN, *registry.versions(settings.model_registry), *_named(pointers)]):
+        roles = {"serving": serving, "active": pointers.active, "previous": pointers.previous, "shadow": pointers.shadow}
+        rows.append({"version": name, "roles": [role for role, holder in roles.items() if holder == name]} | _about(settings, name))
+    return {"number": pointers.number, "serving": serving, "registry": str(settings.model_registry), "versions": rows}
+
+
+def told(settings: Settings, name: str) -> dict[str, Any]:
+    """The manifest of a version, whole. UserError when there is none."""
+    try:
+        found: dict[str, Any] = json.loads(_manifest(settings, name).read_bytes())
+    except (OSError, ValueError) as e:
+        raise UserError(
+            f"no version {name} can be shown", str(e), "`quantum model list` names those of the registry (QT_MODEL_REGISTRY)"
+        ) from e
+    return found
+
+
+def verified(settings: Settings, name: str) -> dict[str, Any]:
+    """Loads it as the worker does. UserError with what is wrong."""
+    began = time.perf_counter()
+    refusal = verify(name, settings)
+    if refusal is not None:
+        raise UserError(
+            f"{name} is refused: {refusal.reason}", refusal.detail, "do not promote it; train again, or restore its directory whole"
+        )
+    return {"version": name, "verified": True, "ms": round((time.perf_counter() - began) * 1000, 1)}
+
+
+def move(settings: Settings, kind: CommandKind, name: str | None, reason: str) -> dict[str, Any]:
+    """Sends the command, waits for its audit and for what the serving worker makes of it."""
+    before = _pointers(settings).number
+    body = {} if kind is CommandKind.MODEL_ROLLBACK else {"version": name}
+    audit = commands.ask(settings, commands.command(kind, body, reason))
+    done: dict[str, Any] = {"accepted": audit.accepted, "detail": audit.detail, "command": audit.command_id}
+    if not audit.accepted:
+        return done
+    if audit.detail == control.ALREADY:
+        switch = _switch(settings)
+        return done | {"serving": switch.active if switch else BUILT_IN, "shadow": switch.shadow if switch else None, "refused": []}
+    deadline = time.monotonic() + SWITCH_S
+    while time.monotonic() < deadline:
+        said = [switch for switch in _read(settings, topics.MODEL_SWITCHES, ModelSwitch) if switch.number > before]
+        if said:
+            refused = [switch for switch in said if switch.outcome == "REFUSED"]
+            return done | {
+                "number": said[-1].number,
+                "serving": said[-1].active,
+                "shadow": said[-1].shadow,
+                "from_at": said[-1].from_at,
+                "refused": [f"{switch.version}: {switch.reason}: {switch.detail}" for switch in refused],
+            }
+        time.sleep(0.1)
+    return done | {
+        "serving": None,
+        "refused": [f"no answer of the worker `signals` within {SWITCH_S:.0f} s: it takes it when it runs"],
+    }
+
+
+def _about(settings: Settings, name: str) -> dict[str, Any]:
+    try:
+        manifest = json.loads(_manifest(settings, name).read_bytes())
+        members = manifest.get("members")
+        return {
+            "trained_on": manifest["trained_on"],
+            "members": sorted(members) if members else [],
+            "parent": manifest.get("parent"),
+        }
+    except (OSError, ValueError, KeyError) as e:
+        return {"trained_on": None, "members": [], "parent": None, "unreadable": str(e)}
+
+
+def _manifest(settings: Settings, name: str) -> Any:
+    if name == BUILT_IN:
+        from infra.onnx import seed_dir
+
+        return (settings.model_dir or seed_dir()) / registry.MANIFEST
+    if "/" in name or name.startswith("."):
+        raise UserError(f"{name!r} is no version", "a version is a name", "`quantum model list` names those that are there")
+    return settings.model_registry / name / registry.MANIFEST
+
+
+def _named(pointers: ModelVersion) -> list[str]:
+    return [name for name in (pointers.active, pointers.previous, pointers.shadow) if name]
+
+
+def _pointers(settings: Settings) -> ModelVersion:
+    found = list(_read(settings, topics.MODEL_VERSIONS, ModelVersion)) if answers(settings.bootstrap, ANSWERS_S) else []
+    none = ModelVersion(event_id="none", at=0, number=0, active=BUILT_IN, previous=None, shadow=None, reason="", actor="")
+    return found[-1] if found else none
+
+
+def _switch(settings: Settings) -> ModelSwitch | None:
+    found = list(_read(settings, topics.MODEL_SWITCHES, ModelSwitch)) if answers(settings.bootstrap, ANSWERS_S) else []
+    return found[-1] if found else None
+
+
+def _read(settings: Settings, topic: topics.Topic, event: type[E]) -> Iterator[E]:
+    for message in read_all(settings.bootstrap, topic.name, offsets(settings.bootstrap, [topic.name])[topic.name]):
+        with suppress(ValidationError):
+            if (value := message.value()) is not None:
+                yield event.model_validate_json(value)

@@ -1,0 +1,169 @@
+"""The models that a signals worker holds: loaded and verified off the event loop, asked once a barrier, swapped between records.
+
+`prepare` is awaited before each record's step (streams/stage.py). Before pointers it loads what they name, so that the step finds
+versions that answer or reasons why they do not; before a barrier it asks the models for all vectors that wait. What serves stays
+loaded together with what a rollback needs and the shadow.
+
+qt_model_info{version,role}           1 for what serves (`active`), is kept warm (`previous`), or scores beside it (`shadow`)
+qt_model_predictions_total{version}   vectors answered
+qt_model_latency_seconds_{count,sum}  runs of a model, one a barrier and version
+qt_model_refused_total{reason}        versions that did not verify
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
+
+from infra import logs
+from infra.onnx import ModelUnavailable
+from infra.settings import Settings
+from processors.serving import Refusal, Serving
+from processors.signals import MODEL, UNASKED, Answer, Answers, Asked, Heard, State, asked
+from schemas import hot
+from schemas.models import ModelVersion
+from streams.hands import Hands
+from streams.served import Served, load, warm
+from streams.stage import home_of
+
+log = logs.get(__name__)
+
+
+class Server:
+    """One a worker. `heard` is what the step is given; it holds the answers for the record that is about to be decided."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._loaded: dict[str, Served] = {}
+        self._refused: dict[str, Refusal] = {}
+        self._answers: dict[str, Answers] = {}
+        self.heard = Heard(self._answers, self._refused)
+        self._serving = Serving()
+        self._hands = Hands(1, "models")
+        self._predictions: Counter[str] = Counter()
+        self._refusals: Counter[str] = Counter()
+        self._runs, self._run_s = 0, 0.0
+
+    def preload(self, name: str) -> None:
+        """Before the worker begins, and blocking."""
+        self._take(name, _loaded(name, self._settings))
+
+    async def prepare(self, event: Any, states: Mapping[str, Any]) -> None:
+        if isinstance(event, hot.Barrier):
+            await self._ask(event, states)
+        elif isinstance(event, ModelVersion):
+            await self._point(event, states)
+
+    async def _point(self, version: ModelVersion, states: Mapping[str, Any]) -> None:
+        """A version that was refused before is looked at again: it may have been mended."""
+        before = _serving(states)
+        if version.number <= before.number:
+            return
+        for name in dict.fromkeys(filter(None, (version.active, version.shadow))):
+            self._refused.pop(name, None)
+            await self._get(name)
+        kept = {version.active, version.shadow, version.previous, *before.wanted}
+        self._loaded = {name: served for name, served in self._loaded.items() if name in kept}
+
+    async def _ask(self, barrier: hot.Barrier, states: Mapping[str, Any]) -> None:
+        self._answers.clear()
+        self._serving = serving = _serving(states)
+        waiting = [
+            one
+            for key, state in states.items()
+            if key != MODEL and state.seen and home_of(key) == barrier.partition
+            for one in asked(state)
+        ]
+        if not waiting:
+            return
+        by_version: dict[str, list[Asked]] = {}
+        missing: dict[str, str] = {}
+        for one in waiting:
+            name, why = await self._first(serving.deciding(one.at))
+            if name is None:
+                missing[one.features_id] = why
+            else:
+                by_version.setdefault(name, []).append(one)
+        shadows: dict[str, Answer] = {}
+        if serving.shadow is not None and await self._get(serving.shadow) is not None:
+            shadows = await self._run(serving.shadow, waiting)
+        for name, mine in by_version.items():
+            for features_id, answer in (await self._run(name, mine)).items():
+                self._answers[features_id] = Answers(answer, "", shadows.get(features_id))
+        for features_id, why in missing.items():
+            self._answers[features_id] = UNASKED._replace(missing=why, shadow=shadows.get(features_id))
+
+    async def _run(self, name: str, wanted: list[Asked]) -> dict[str, Answer]:
+        """One run for all of them. Answers by id of the features."""
+        served, windows = self._loaded[name], [one.window for one in wanted]
+        began = time.perf_counter()
+        said = await self._hands.do(served.answer, windows) if served.heavy else served.answer(windows)
+        self._runs += 1
+        self._run_s += time.perf_counter() - began
+        self._predictions[served.version] += len(said)
+        return {one.features_id: answer for one, answer in zip(wanted, said, strict=True)}
+
+    async def _first(self, names: tuple[str, ...]) -> tuple[str | None, str]:
+        """(the first of them that is what it claims to be, why the others are not)."""
+        why = []
+        for name in names:
+            if await self._get(name) is not None:
+                return name, ""
+            refusal = self._refused[name]
+            why.append(f"{name}: {refusal.reason}: {refusal.detail}")
+        return None, "; ".join(why)
+
+    async def _get(self, name: str) -> Served | None:
+        """Loaded when it is not yet; a refused one is not tried again."""
+        if name not in self._loaded and name not in self._refused:
+            self._take(name, await self._hands.do(_loaded, name, self._settings))
+        return self._loaded.get(name)
+
+    def _take(self, name: str, found: Served | Refusal) -> None:
+        if isinstance(found, Refusal):
+            self._refused[name] = found
+            self._refusals[found.reason] += 1
+            log.error("a model version is refused: what served before goes on", version=name, **found._asdict())
+        else:
+            self._loaded[name] = found
+            log.info("a model version is loaded and verified", version=name, model_version=found.version)
+
+    def collect(self) -> Iterator[Metric]:
+        """Prometheus; from any thread."""
+        serving, loaded = self._serving, dict(self._loaded)
+        info = GaugeMetricFamily("qt_model_info", "Model versions held", labels=["version", "role"])
+        for name, served in loaded.items():
+            role = "active" if name == serving.active else "shadow" if name == serving.shadow else "previous"
+            info.add_metric([served.version, role], 1)
+        yield info
+        predictions = CounterMetricFamily("qt_model_predictions", "Vectors answered", labels=["version"])
+        for version, n in list(self._predictions.items()):
+            predictions.add_metric([version], n)
+        yield predictions
+        yield SummaryMetricFamily("qt_model_latency_seconds", "Runs of a model", self._runs, self._run_s)
+        refused = CounterMetricFamily("qt_model_refused", "Versions that did not verify", labels=["reason"])
+        for reason, n in list(self._refusals.items()):
+            refused.add_metric([reason], n)
+        yield refused
+
+
+def verify(name: str, settings: Settings) -> Refusal | None:
+    """None: it is what it claims to be. Blocks."""
+    found = _loaded(name, settings)
+    return found if isinstance(found, Refusal) else None
+
+
+def _loaded(name: str, settings: Settings) -> Served | Refusal:
+    try:
+        return warm(load(name, settings))
+    except ModelUnavailable as e:
+        return Refusal(e.reason, e.detail)
+
+
+def _serving(states: Mapping[str, Any]) -> Serving:
+    state: State | None = states.get(MODEL)
+    return (state.serving if state else None) or Serving()
