@@ -10,7 +10,9 @@ import msgspec
 import pytest
 
 from processors import control
+from processors.serving import Refusal
 from processors.step import Context
+from schemas.models import BUILT_IN, ModelVersion
 from schemas.operations import Audit, Command, CommandKind, PolicyVersion
 from schemas.policy import Policy
 from schemas.signals import Strategy
@@ -135,3 +137,53 @@ def test_history_is_bounded() -> None:
     assert office.state is not None
     assert len(office.state.versions) == control.HISTORY
     assert control.current(office.state)[0] == control.HISTORY + 5
+
+
+class Registry(Office):
+    """`bad`: versions that do not verify."""
+
+    def __init__(self, *bad: str) -> None:
+        super().__init__()
+        self.refused = {name: Refusal("WRONG_HASH", "other bytes") for name in bad}
+
+    def take(self, command: Command) -> list[Any]:
+        result = control.step(self.state, command, CTX, self.refused)
+        self.state = msgspec.json.decode(msgspec.json.encode(result.state), type=control.State)
+        return list(result.events)
+
+    def move(self, kind: str, version: str | None = None, expected: int | None = None) -> list[Any]:
+        return self.ask(CommandKind(f"MODEL_{kind}"), {"version": version}, expected)
+
+
+def where(events: list[Any]) -> tuple[int, str, str | None, str | None]:
+    version, audit = events
+    assert isinstance(version, ModelVersion)
+    assert audit.accepted
+    return version.number, version.active, version.previous, version.shadow
+
+
+def test_pointers_go_forward_and_back() -> None:
+    registry = Registry()
+    assert where(registry.move("PROMOTE", "a")) == (1, "a", BUILT_IN, None)
+    assert where(registry.move("SHADOW", "b")) == (2, "a", BUILT_IN, "b")
+    assert where(registry.move("PROMOTE", "b")) == (3, "b", "a", None)
+    assert where(registry.move("ROLLBACK")) == (4, "a", "b", None)
+    assert where(registry.move("ROLLBACK")) == (5, "b", "a", None)
+    assert where(registry.move("SHADOW", "c")) == (6, "b", "a", "c")
+    assert where(registry.move("SHADOW", None)) == (7, "b", "a", None)
+    for again in (registry.move("PROMOTE", "b"), registry.move("SHADOW", None)):
+        (audit,) = again
+        assert audit.accepted
+        assert audit.detail == control.ALREADY
+
+
+def test_pointers_that_cannot_move_stay_with_the_reason() -> None:
+    registry = Registry("spoilt")
+    assert "nothing served before built-in" in refusal(registry.move("ROLLBACK"))
+    assert "spoilt does not verify: WRONG_HASH: other bytes; built-in goes on" in refusal(registry.move("PROMOTE", "spoilt"))
+    assert "does not verify" in refusal(registry.move("SHADOW", "spoilt"))
+    assert "serves already" in refusal(registry.move("SHADOW", BUILT_IN))
+    assert "no version" in refusal(registry.move("PROMOTE", None))
+    assert "at version 0, you saw 3" in refusal(registry.move("PROMOTE", "a", expected=3))
+    assert registry.state is not None
+    assert registry.state.models.number == 0

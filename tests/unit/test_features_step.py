@@ -13,6 +13,7 @@ from processors.features.step import State, step
 from processors.step import Context
 from schemas import hot
 from schemas.policy import Policy
+from streams.features import home, keys
 
 BTC = "binance.usdm.BTCUSDT"
 MINUTE, BARS = 60_000, 700
@@ -82,7 +83,7 @@ STREET = [
 def test_features_come_warm_from_the_log_at_the_first_close() -> None:
     _, said = run(*STREET)
     candles = [event for event in said if isinstance(event, hot.Candle)]
-    assert all(isinstance(event, hot.Candle | hot.Features | hot.Peek) for event in said)
+    assert all(isinstance(event, hot.Candle | hot.Features | hot.Peek | hot.FeatureHistory) for event in said)
     (features,) = [event for event in said if isinstance(event, hot.Features)]
     assert [(c.interval, c.flat) for c in candles] == [("1m", False), *[("1m", True)] * 3, ("1m", False), ("5m", False)]
     assert (features.o, features.h, features.l, features.c, features.v) == (101.0, 103.0, 99.0, 99.0, 4.0)
@@ -90,7 +91,10 @@ def test_features_come_warm_from_the_log_at_the_first_close() -> None:
     assert features.bars == BARS + 1
     h = history()
     kernel = FeatureState()
-    kernel.replay(*(np.asarray(column) for column in (h.o, h.h, h.l, h.c, h.v)))
+    rows = kernel.replay(*(np.asarray(column) for column in (h.o, h.h, h.l, h.c, h.v)))
+    (past,) = [event for event in said if isinstance(event, hot.FeatureHistory)]
+    assert past.rows == rows[-64:].tolist(), "windows begin with what was before the first live candle"
+    assert past.at == features.open_at
     assert features.values == [float(value) for value in kernel.step(101.0, 103.0, 99.0, 99.0, 4.0)]
 
 
@@ -110,7 +114,18 @@ def test_a_repeated_history_changes_nothing() -> None:
 
 def test_no_candle_closes_without_a_tick() -> None:
     _, said = run(STREET[0], frame(1000, (BEGIN + 1000, 101.0, 1.0)), frame(1001, (BEGIN + 20 * MINUTE, 101.0, 1.0)))
-    assert [event.type for event in said] == ["market.peek"]
+    assert [event.type for event in said] == ["market.feature-history", "market.peek"]
+
+
+def test_a_close_has_one_barrier_a_partition_behind_all_its_vectors() -> None:
+    context = CONTEXT._replace(key="barrier/7")
+    assert keys(tick(BEGIN), ("barrier/0", BTC)) == [BTC, "barrier/0"]
+    assert home("barrier/7") == 7
+    state, barriers = None, []
+    for at in (BEGIN, BEGIN + 1000, BEGIN + MINUTE, BEGIN, BEGIN + 5 * MINUTE + 1, BEGIN + 17 * MINUTE, BEGIN + 18 * MINUTE):
+        state, events = step(state, tick(at), context)
+        barriers += [event.at for event in events]
+    assert barriers == [BEGIN, BEGIN + 5 * MINUTE, BEGIN + 15 * MINUTE]
 
 
 def peeks(said: list[Any]) -> list[hot.Peek]:
@@ -150,7 +165,7 @@ def test_four_peeks_in_a_second_of_the_market_and_four_in_a_second_of_the_wall()
 def test_nothing_is_peeked_at_before_600_candles_and_behind_a_boundary_that_no_tick_has_confirmed() -> None:
     short = msgspec.structs.replace(history(), **{name: getattr(history(), name)[-500:] for name in "ohlcv"})
     assert run(short, frame(1000, (BEGIN + 1000, 101.0, 1.0)))[1] == []
-    assert run(history(), frame(1000, (BEGIN + 5 * MINUTE, 101.0, 1.0)))[1] == []
+    assert peeks(run(history(), frame(1000, (BEGIN + 5 * MINUTE, 101.0, 1.0)))[1]) == []
 
 
 def test_longer_candles_go_on_from_the_history() -> None:

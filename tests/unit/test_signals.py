@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from decimal import Decimal as D
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 
 from processors import signals
 from processors.features.catalogue import NAMES
-from processors.signals import Model, State
+from processors.features.step import WINDOW
+from processors.signals import Answer, Answers, Heard, State
 from processors.step import Context
 from schemas import hot
 from schemas.policy import Models, Policy
@@ -45,23 +47,32 @@ def features(n: int = 1, *, ready: bool = True, trend: float = 0.01, instrument:
     )
 
 
-def says(p_up: float) -> Model:
-    def predict(values: Sequence[float]) -> float:
-        return p_up
-
-    return Model("seed", "7", "abc", 3, predict)
+def says(p_up: float, **more: Any) -> Answer:
+    return Answer("seed", "7", "abc", 3, p_up, **more)
 
 
 def context(*strategies: Strategy, every: int = 6) -> Context:
     policy = Policy(models=Models(strategies=list(strategies), scripted_every_bars=every))
-    return Context("market.features", 0, 0, policy, 4, "sim", {})
+    return Context("market.features", 0, 0, policy, 4, "sim", {}, "", BTC)
 
 
 MODEL = context(Strategy.MODEL)
+BARRIER = hot.Barrier("b", "market.barrier", 0, 0, "5m")
 
 
-def decide(event: hot.Features, ctx: Context, model: Model | None) -> list[Any]:
-    return list(signals.step(None, event, ctx, model).events)
+def close(state: State | None, event: hot.Features, ctx: Context, *answers: Answer | None) -> tuple[State, list[Any]]:
+    """A vector and the barrier behind it. `answers`: what serves, and the shadow."""
+    joined = signals.step(state, event, ctx)
+    assert joined.events == ()
+    serving, shadow = (*answers, None, None)[:2]
+    heard = Heard({event.event_id: Answers(serving, "no model is loaded", shadow)}, {})
+    after, events = signals.step(joined.state, BARRIER, ctx._replace(key=event.instrument), heard)
+    assert after is not None
+    return msgspec.json.decode(msgspec.json.encode(after), type=State), list(events)
+
+
+def decide(event: hot.Features, ctx: Context, *answers: Answer | None) -> list[Any]:
+    return close(None, event, ctx, *answers)[1]
 
 
 @pytest.mark.parametrize(
@@ -94,9 +105,19 @@ def test_a_model_of_other_features_is_no_model() -> None:
     assert "old" in decision.detail
 
 
-@pytest.mark.parametrize("nonsense", [float("nan"), float("inf"), 1.2, -0.1])
-def test_an_answer_that_is_no_probability_is_no_prediction(nonsense: float) -> None:
-    (decision,) = decide(features(), MODEL, says(nonsense))
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        says(float("nan")),
+        says(float("inf")),
+        says(1.2),
+        says(-0.1),
+        says(0.9, edge=float("nan")),
+        says(0.9, volatility=float("inf")),
+    ],
+)
+def test_an_answer_that_is_no_number_is_no_prediction(nonsense: Answer) -> None:
+    (decision,) = decide(features(), MODEL, nonsense)
     assert decision.reason is DecisionReason.MODEL_UNAVAILABLE
 
 
@@ -106,11 +127,70 @@ def test_features_that_warm_up_are_not_shown_to_the_model() -> None:
 
 
 def test_a_candle_is_decided_once() -> None:
-    first = signals.step(None, features(5), MODEL, says(0.9))
+    first, events = close(None, features(5), MODEL, says(0.9))
+    assert len(events) == 2
     for again in (5, 4):
-        result = signals.step(first.state, features(again), MODEL, says(0.9))
-        assert (result.state, result.events) == (first.state, ())
-    assert signals.step(first.state, features(6), MODEL, says(0.9)).events
+        assert close(first, features(again), MODEL, says(0.9)) == (first, [])
+    assert close(first, features(6), MODEL, says(0.9))[1]
+
+
+def test_nothing_is_decided_before_the_barrier_and_everything_behind_it() -> None:
+    """A tick that jumps over closes: all vectors wait, each sees the window as it was then."""
+    state: State | None = None
+    for n in range(1, 71):
+        state, events = signals.step(state, features(n, trend=n / 100), MODEL)
+        assert events == ()
+    assert state is not None
+    found = list(signals.asked(state))
+    assert [one.at for one in found] == [(n + 1) * BAR for n in range(1, 71)]
+    for n, one in enumerate(found, 1):
+        expected = np.arange(max(1, n - WINDOW + 1), n + 1, dtype=np.float32) / np.float32(100)
+        np.testing.assert_allclose(one.window[:, signals.TREND], expected, rtol=1e-6)
+    answers = {one.features_id: Answers(says(0.9)) for one in found}
+    state, events = signals.step(state, BARRIER, MODEL, Heard(answers, {}))
+    assert [event.at for event in events if isinstance(event, Decision)] == [one.at for one in found]
+    assert state is not None
+    assert (state.seen, len(state.rows)) == ((), signals.ROW * WINDOW)
+    assert list(signals.asked(state)) == []
+
+
+def test_a_window_goes_on_from_the_past_and_begins_anew_behind_a_gap() -> None:
+    past = [[float(n)] * len(NAMES) for n in range(1, WINDOW + 1)]
+    history = hot.FeatureHistory("h", "market.feature-history", 10 * BAR, BTC, "5m", BAR, "u49.v1", "abc", past, "candles")
+    state, _ = signals.step(None, history, MODEL)
+    state, _ = signals.step(state, features(10), MODEL)
+    (one,) = signals.asked(state or State())
+    assert (len(one.window), one.window[0, 0], one.window[-2, 0]) == (WINDOW, 2.0, float(WINDOW))
+    assert signals.step(state, history, MODEL).state == state, "an old past changes nothing"
+    state, _ = signals.step(state, BARRIER, MODEL)
+    state, _ = signals.step(state, features(12), MODEL)
+    (one,) = signals.asked(state or State())
+    assert len(one.window) == 1
+
+
+def test_an_edge_that_does_not_pay_its_cost_is_no_trade() -> None:
+    for p_up, edge, reason in (
+        (0.9, 0.0011, DecisionReason.CONFIDENT),
+        (0.9, 0.0010, DecisionReason.EDGE_BELOW_COST),
+        (0.9, -0.0011, DecisionReason.EDGE_BELOW_COST),
+        (0.1, -0.0011, DecisionReason.CONFIDENT),
+        (0.5, 0.0011, DecisionReason.BELOW_THRESHOLD),
+    ):
+        answer = says(p_up, edge=edge, volatility=0.002, votes=(("lightgbm", 0.3, 1.0),))
+        prediction, decision = decide(features(), MODEL, answer)
+        assert decision.reason is reason, (p_up, edge)
+        assert (decision.edge, decision.cost, decision.volatility, decision.probability) == (edge, 0.001, 0.002, p_up)
+        assert decision.votes == prediction.votes
+        assert decision.votes[0].member == "lightgbm"
+
+
+def test_a_shadow_is_recorded_and_decides_nothing() -> None:
+    alone, beside, decision = decide(features(), MODEL, says(0.2), says(0.95)._replace(version="8"))
+    assert (alone.shadow, alone.model_version, beside.shadow, beside.model_version) == (False, "7", True, "8")
+    assert (decision.action, decision.model_version) == (Action.SHORT, "7")
+    beside, decision = decide(features(), MODEL, None, says(0.95))
+    assert beside.shadow
+    assert decision.reason is DecisionReason.MODEL_UNAVAILABLE
 
 
 def test_the_same_candle_gives_the_same_ids() -> None:
@@ -123,7 +203,7 @@ def test_the_script_decides_every_sixth_candle_beside_the_model() -> None:
     scripted: list[Decision] = []
     modelled = 0
     for n in range(60):
-        state, events = signals.step(state, features(n, trend=0.01 if n < 30 else -0.01), both, None)
+        state, events = close(state, features(n, trend=0.01 if n < 30 else -0.01), both)
         modelled += sum(isinstance(e, Decision) and e.strategy is Strategy.MODEL for e in events)
         scripted += [e for e in events if isinstance(e, Decision) and e.strategy is Strategy.SCRIPTED]
     assert modelled == 60

@@ -1,0 +1,288 @@
+"""Which version decides: what is refused and why, from which candle on another decides, and what is left when nothing verifies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from infra.settings import Settings
+from processors import serving, signals
+from processors.features.catalogue import FEATURE_SET, NAMES, feature_hash
+from processors.serving import Refusal, Serving
+from processors.signals import MODEL, State
+from processors.step import Context
+from schemas import hot
+from schemas.ids import partition_of
+from schemas.models import BUILT_IN, ModelSwitch, ModelVersion
+from schemas.policy import Policy
+from schemas.signals import Decision, DecisionReason, Prediction
+from streams.serving import Server, verify
+
+KEY = "local-model-key"
+BAR = 300_000
+BTC, ETH = "binance.usdm.BTCUSDT", "binance.usdm.ETHUSDT"
+MakeVersion = Callable[..., Path]
+
+
+def pointers(number: int, active: str, shadow: str | None = None, previous: str | None = None) -> ModelVersion:
+    return ModelVersion(
+        event_id=f"v{number}", at=1, number=number, active=active, previous=previous, shadow=shadow, reason="", actor="anna"
+    )
+
+
+class Desk:
+    """A signals worker without its log: states by key, and the server."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.server = Server(settings)
+        self.states: dict[str, State] = {}
+        self.said: list[Any] = []
+
+    async def take(self, event: Any, keys: Sequence[str]) -> list[Any]:
+        await self.server.prepare(event, self.states)
+        out: list[Any] = []
+        changed = {}
+        for key in keys:
+            ctx = Context("", 0, 0, Policy(), 0, "sim", dict(self.states), "", key)
+            state, events = signals.step(self.states.get(key), event, ctx, self.server.heard)
+            changed[key] = msgspec.json.decode(msgspec.json.encode(state), type=State)
+            out += events
+        self.states |= changed
+        self.said += out
+        return out
+
+    async def point(self, version: ModelVersion) -> list[ModelSwitch]:
+        return await self.take(version, (MODEL,))
+
+    async def candle(self, n: int, *instruments: str) -> list[Decision]:
+        found: list[Any] = []
+        for instrument in instruments or (BTC, ETH):
+            await self.take(vector(n, instrument), (instrument,))
+            barrier = hot.Barrier(f"b{n}", "market.barrier", (n + 1) * BAR, partition_of(instrument), "5m")
+            found += await self.take(barrier, (instrument,))
+        return [event for event in found if isinstance(event, Decision)]
+
+
+def vector(n: int, instrument: str) -> hot.Features:
+    return hot.Features(
+        event_id=f"{instrument}-{n}",
+        type="market.features",
+        at=(n + 1) * BAR,
+        instrument=instrument,
+        interval="5m",
+        candle_id="c",
+        open_at=n * BAR,
+        o=1.0,
+        h=1.0,
+        l=1.0,
+        c=1.0,
+        v=1.0,
+        feature_set=FEATURE_SET,
+        feature_hash=feature_hash(),
+        ready=True,
+        bars=700,
+        values=[0.0] * len(NAMES),
+        source="synthetic",
+    )
+
+
+def by(decisions: Sequence[Decision]) -> set[str | None]:
+    return {decision.model_version for decision in decisions}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(model_registry=tmp_path)
+
+
+@pytest.fixture
+def desk(settings: Settings) -> Desk:
+    return Desk(settings)
+
+
+def flip(path: Path, at: int = -1) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[at] ^= 1
+    path.write_bytes(bytes(raw))
+
+
+def spoil_graph(where: Path) -> None:
+    flip(where / "ensemble.onnx")
+
+
+def spoil_golden(where: Path) -> None:
+    flip(where / "golden.npz", 100)
+
+
+def spoil_manifest(where: Path) -> None:
+    text = (where / "manifest.json").read_text()
+    (where / "manifest.json").write_text(text.replace('"horizon_bars": 12', '"horizon_bars": 13'))
+
+
+def lose(where: Path) -> None:
+    (where / "fast.onnx").unlink()
+
+
+SPOILT: list[tuple[str, dict[str, Any], Callable[[Path], None] | None, str]] = [
+    ("tampered bytes", {}, spoil_graph, "WRONG_HASH"),
+    ("tampered golden rows", {}, spoil_golden, "WRONG_HASH"),
+    ("a changed manifest", {}, spoil_manifest, "UNSIGNED"),
+    ("another key", {"key": "another key"}, None, "UNSIGNED"),
+    ("other features", {"feature_hash": "0123456789abcdef"}, None, "OTHER_FEATURES"),
+    ("failed golden rows", {"forged": True}, None, "OTHER_ANSWERS"),
+    ("a lost file", {}, lose, "MISSING"),
+]
+
+
+@pytest.mark.parametrize(("made", "spoil", "reason"), [case[1:] for case in SPOILT], ids=[case[0] for case in SPOILT])
+async def test_what_is_not_what_it_claims_is_refused_and_the_old_one_serves(
+    desk: Desk,
+    settings: Settings,
+    make_version: MakeVersion,
+    made: dict[str, Any],
+    spoil: Callable[[Path], None] | None,
+    reason: str,
+) -> None:
+    make_version(settings.model_registry, "m-good", p_up=0.9, key=KEY)
+    where = make_version(settings.model_registry, "m-bad", **({"p_up": 0.1, "key": KEY} | made))
+    if spoil is not None:
+        spoil(where)
+    assert verify("m-good", settings) is None
+    refusal = verify("m-bad", settings)
+    assert refusal is not None
+    assert refusal.reason == reason
+
+    await desk.point(pointers(1, "m-good"))
+    (switch,) = await desk.point(pointers(2, "m-bad"))
+    assert (switch.outcome, switch.version, switch.active, switch.reason) == ("REFUSED", "m-bad", "m-good", reason)
+    assert switch.detail
+    assert by(await desk.candle(1)) == {"m-good"}
+
+
+@pytest.mark.parametrize("name", ["m-none", "../m-good", "", "a/b"])
+def test_a_name_that_is_no_version_is_refused(settings: Settings, name: str) -> None:
+    refusal = verify(name, settings)
+    assert refusal is not None
+    assert refusal.reason == "MISSING"
+
+
+async def test_a_version_under_another_name_is_refused(settings: Settings, make_version: MakeVersion) -> None:
+    make_version(settings.model_registry, "m-good", p_up=0.9, key=KEY).rename(settings.model_registry / "m-better")
+    refusal = verify("m-better", settings)
+    assert refusal is not None
+    assert "holds version m-good" in refusal.detail
+
+
+async def test_a_mended_version_is_looked_at_again(desk: Desk, settings: Settings, make_version: MakeVersion) -> None:
+    where = make_version(settings.model_registry, "m-a", p_up=0.9, key=KEY)
+    flip(where / "ensemble.onnx")
+    (switch,) = await desk.point(pointers(1, "m-a"))
+    assert switch.outcome == "REFUSED"
+    flip(where / "ensemble.onnx")
+    (switch,) = await desk.point(pointers(2, "m-a"))
+    assert (switch.outcome, switch.active) == ("SERVING", "m-a")
+
+
+async def test_without_anything_that_verifies_nobody_decides(tmp_path: Path) -> None:
+    desk = Desk(Settings(model_registry=tmp_path, model_dir=tmp_path / "nowhere"))
+    for number in range(2):
+        (decision, _) = await desk.candle(number)
+        assert decision.reason is DecisionReason.MODEL_UNAVAILABLE
+        assert "MISSING" in decision.detail
+        await desk.point(pointers(number + 1, "m-none"))
+    assert not any(isinstance(event, Prediction) for event in desk.said)
+
+
+async def test_a_candle_is_decided_by_one_version_though_partitions_are_not_equally_far(
+    desk: Desk, settings: Settings, make_version: MakeVersion
+) -> None:
+    for name, p_up in (("m-a", 0.9), ("m-b", 0.1)):
+        make_version(settings.model_registry, name, p_up=p_up, key=KEY)
+    await desk.point(pointers(1, "m-a"))
+    assert by(await desk.candle(1)) == {"m-a"}
+    early = await desk.candle(2, BTC)
+    (switch,) = await desk.point(pointers(2, "m-b", previous="m-a"))
+    assert (switch.before, switch.active, switch.from_at) == ("m-a", "m-b", 3 * BAR + 1)
+    late = await desk.candle(2, ETH)
+    assert by(early) == by(late) == {"m-a"}
+    assert by(await desk.candle(3)) == {"m-b"}
+
+
+async def test_a_rollback_loads_nothing(desk: Desk, settings: Settings, make_version: MakeVersion) -> None:
+    for name, p_up in (("m-a", 0.9), ("m-b", 0.1)):
+        make_version(settings.model_registry, name, p_up=p_up, key=KEY)
+    await desk.point(pointers(1, "m-a"))
+    await desk.point(pointers(2, "m-b", previous="m-a"))
+    for name in ("m-a", "m-b"):
+        (settings.model_registry / name / "manifest.json").unlink()
+    for number, name, other in ((3, "m-a", "m-b"), (4, "m-b", "m-a")):
+        await desk.point(pointers(number, name, previous=other))
+        assert by(await desk.candle(number)) == {name}
+
+
+async def test_after_a_restart_the_version_of_the_log_serves_and_a_spoilt_one_gives_way(
+    desk: Desk, settings: Settings, make_version: MakeVersion
+) -> None:
+    for name, p_up in (("m-a", 0.9), ("m-b", 0.1)):
+        make_version(settings.model_registry, name, p_up=p_up, key=KEY)
+    await desk.point(pointers(1, "m-a"))
+    await desk.point(pointers(2, "m-b", previous="m-a"))
+    await desk.candle(1)
+    for spoilt, name in ((False, "m-b"), (True, "m-a")):
+        again = Desk(settings)
+        again.states = dict(desk.states)
+        if spoilt:
+            flip(settings.model_registry / "m-b" / "ensemble.onnx")
+        assert by(await again.candle(2)) == {name}
+
+
+async def test_a_shadow_scores_beside_what_serves(desk: Desk, settings: Settings, make_version: MakeVersion) -> None:
+    make_version(settings.model_registry, "m-a", p_up=0.9, key=KEY)
+    make_version(settings.model_registry, "m-b", p_up=0.1, key="another key")
+    (switch,) = await desk.point(pointers(1, BUILT_IN, shadow="m-a"))
+    assert (switch.active, switch.shadow) == (BUILT_IN, "m-a")
+    await desk.candle(1, BTC)
+    served, shadow = [event for event in desk.said if isinstance(event, Prediction)]
+    assert (served.shadow, shadow.shadow, shadow.model_version, shadow.trees_only) == (False, True, "m-a", True)
+    assert shadow.latency_us > 0
+    refused, switch = await desk.point(pointers(2, BUILT_IN, shadow="m-b"))
+    assert (refused.outcome, refused.version, switch.shadow) == ("REFUSED", "m-b", None)
+
+
+async def test_the_event_loop_lives_while_versions_load(desk: Desk, settings: Settings, make_version: MakeVersion) -> None:
+    make_version(settings.model_registry, "m-a", p_up=0.9, key=KEY)
+    beats = 0
+
+    async def beat() -> None:
+        nonlocal beats
+        while True:
+            beats += 1
+            await asyncio.sleep(0.0)
+
+    beating = asyncio.create_task(beat())
+    await desk.point(pointers(1, "m-a"))
+    beating.cancel()
+    assert beats > 10
+
+
+def test_the_pure_fold_of_pointers() -> None:
+    state = Serving()
+    assert state.deciding(0) == (BUILT_IN,)
+    state, events = serving.point(state, pointers(1, "a"), 10, {})
+    assert [event.outcome for event in events] == ["SERVING"]
+    assert (state.deciding(10), state.deciding(11)) == ((BUILT_IN,), ("a", BUILT_IN))
+    assert serving.point(state, pointers(1, "b"), 20, {}) == (state, ())
+    state, _ = serving.point(state, pointers(2, "b"), 20, {})
+    state, _ = serving.point(state, pointers(3, "c"), 20, {})
+    assert [state.deciding(at)[0] for at in (10, 20, 21)] == [BUILT_IN, "a", "c"], "what never decided a candle never does"
+    state, events = serving.point(state, pointers(4, "d"), 30, {"d": Refusal("UNSIGNED", "by nobody")})
+    assert (state.active, state.number, events[0].reason) == ("c", 4, "UNSIGNED")
+    for number in range(5, 40):
+        state, _ = serving.point(state, pointers(number, f"v{number}"), number * 10, {})
+    assert len(state.switches) == serving.KEPT
+    assert state.wanted == ("v39", "v38")
