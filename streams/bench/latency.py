@@ -1,7 +1,8 @@
-"""`quantum bench latency`: from a mark to the decision that it caused, and from a tick to the candle that it closed.
+"""`quantum bench latency`: from a mark to the exit decision that it caused, from a tick to the candle that it closed and to the
+decision on it (by way of the barrier on market.features that the tick caused).
 
 The whole embedded stack runs on free ports, its market at the speed of the real one; a position in every symbol is opened by
-another hand at the start, adopted, and judged at every mark. One consumer outside it reads the four topics and pairs cause and
+another hand at the start, adopted, and judged at every mark. One consumer outside it reads the topics and pairs cause and
 effect by the `inputs` header (topic/partition/offset). Start of a pair: the record time that the gateway gave the mark or tick when
 it published it. End: the decision or candle read from its topic. Hops: publish -> effect made (by record times), effect made ->
 effect read. Record times are whole milliseconds, so a single figure is right to about 1 ms.
@@ -34,7 +35,14 @@ from streams.filters import read_filters
 from streams.launcher import Stack
 
 CAUSES = (topics.MARKET_MARKS.name, topics.MARKET_TRADES.name)
-EFFECTS = {topics.TRADE_EXIT_DECISIONS.name: topics.MARKET_MARKS.name, topics.MARKET_CANDLES.name: topics.MARKET_TRADES.name}
+BETWEEN = topics.MARKET_FEATURES.name
+"""As old as the tick that caused it."""
+EFFECTS = {
+    topics.TRADE_EXIT_DECISIONS.name: topics.MARKET_MARKS.name,
+    topics.MARKET_CANDLES.name: topics.MARKET_TRADES.name,
+    BETWEEN: topics.MARKET_TRADES.name,
+    topics.SIGNAL_DECISIONS.name: BETWEEN,
+}
 LIMIT_S = 420.0
 
 
@@ -78,6 +86,7 @@ def _measure(stack: Stack, n: int) -> dict[str, Any]:
     reader.start()
     began = time.monotonic()
     decisions, candles = pairs[topics.TRADE_EXIT_DECISIONS.name], pairs[topics.MARKET_CANDLES.name]
+    signals = pairs[topics.SIGNAL_DECISIONS.name]
     stack.watch(lambda: len(decisions.whole) >= n or time.monotonic() - began > LIMIT_S)
     over.set()
     reader.join(10)
@@ -94,6 +103,9 @@ def _measure(stack: Stack, n: int) -> dict[str, Any]:
         "candle_p50_ms": _at(candles.whole, 0.50),
         "candle_p99_ms": _at(candles.whole, 0.99),
         "candle_n": len(candles.whole),
+        "signal_p50_ms": _at(signals.whole, 0.50),
+        "signal_p99_ms": _at(signals.whole, 0.99),
+        "signal_n": len(signals.whole),
         "hops": {
             "mark_to_decision_made_p50_ms": _at(decisions.made, 0.50),
             "mark_to_decision_made_p99_ms": _at(decisions.made, 0.99),
@@ -103,6 +115,8 @@ def _measure(stack: Stack, n: int) -> dict[str, Any]:
             "tick_to_candle_made_p99_ms": _at(candles.made, 0.99),
             "candle_made_to_read_p50_ms": _at(candles.read, 0.50),
             "candle_made_to_read_p99_ms": _at(candles.read, 0.99),
+            "tick_to_signal_made_p50_ms": _at(signals.made, 0.50),
+            "tick_to_signal_made_p99_ms": _at(signals.made, 0.99),
         },
         "speed": stack.settings.speed,
         "restarts": stack.restarts,
@@ -127,7 +141,18 @@ def _read(bootstrap: str, pairs: dict[str, Pairs], over: threading.Event) -> Non
     )
     consumer.assign([TopicPartition(name, p, high) for name in names for p, (_, high) in ends[name].items()])
     published: dict[str, float] = {}
-    waiting: dict[str, list[tuple[str, float, float]]] = {}
+    waiting: dict[str, list[tuple[str, str, float, float]]] = {}
+
+    def add(effect: str, where: str, began: float, made: float, read: float) -> None:
+        _add(pairs[effect], began, made, read)
+        if effect == BETWEEN:
+            known(where, began)
+
+    def known(where: str, began: float) -> None:
+        published[where] = began
+        for effect, its_place, made, read in waiting.pop(where, ()):
+            add(effect, its_place, began, made, read)
+
     while not over.is_set():
         message = consumer.poll(0.1)
         if message is None or message.error() is not None:
@@ -136,17 +161,15 @@ def _read(bootstrap: str, pairs: dict[str, Pairs], over: threading.Event) -> Non
         name, made = str(message.topic()), float(message.timestamp()[1])
         where = f"{name}/{message.partition()}/{message.offset()}"
         if name in CAUSES:
-            published[where] = made
-            for effect, effect_made, effect_read in waiting.pop(where, ()):
-                _add(pairs[effect], made, effect_made, effect_read)
+            known(where, made)
             continue
         for cause in _inputs(message):
             if not cause.startswith(EFFECTS[name]):
                 continue
             if cause in published:
-                _add(pairs[name], published[cause], made, now)
+                add(name, where, published[cause], made, now)
             else:
-                waiting.setdefault(cause, []).append((name, made, now))
+                waiting.setdefault(cause, []).append((name, where, made, now))
     consumer.close()
 
 
