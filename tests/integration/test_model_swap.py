@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import defaultdict
@@ -19,7 +17,7 @@ import msgspec
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from infra import children, logs
+from infra import logs
 from infra.broker.admin import TopicSpec, ensure_topics
 from infra.broker.embedded import EmbeddedKafka
 from infra.ports import free_port, free_ports
@@ -33,6 +31,7 @@ from schemas.signals import Decision, Prediction, Strategy
 from streams import model_commands
 from streams.bench.reading import read_all
 from streams.envelope import decode, seal
+from streams.nursery import Child, Nursery
 from streams.worker import state_topics
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -54,14 +53,14 @@ class Told(msgspec.Struct):
 class Street:
     """A broker, a feeder of closed candles, and the two workers between a person and a decision."""
 
-    def __init__(self, folder: Path, kafka: EmbeddedKafka) -> None:
-        self.kafka, self.folder = kafka, folder
+    def __init__(self, folder: Path, kafka: EmbeddedKafka, nursery: Nursery) -> None:
+        self.kafka, self.folder, self.nursery = kafka, folder, nursery
         self.settings = Settings(kafka_bootstrap=kafka.bootstrap, model_registry=folder / "models", run_dir=folder)
         self.producer = Producer({"bootstrap.servers": kafka.bootstrap, "logger": logs.librdkafka, "linger.ms": 1})
         self.fed = 0
         self._over = threading.Event()
         self._feeder = threading.Thread(target=self._feed)
-        self.workers: dict[str, subprocess.Popen[bytes]] = {}
+        self.workers: dict[str, Child] = {}
         self._decided: dict[int, dict[str, set[str]]] = {}
         name = topics.SIGNAL_DECISIONS.name
         self._decisions = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": "test", "logger": logs.librdkafka})
@@ -74,9 +73,7 @@ class Street:
             "QT_RUN_DIR": str(self.folder),
             "QT_PROBE_PORT": str(free_port()),
         }
-        with (self.folder / f"{name}.log").open("ab") as out:
-            argv = [sys.executable, "-m", "streams.cli", "worker", name]
-            self.workers[name] = children.spawn(argv, stdout=out, stderr=subprocess.STDOUT, env=os.environ | env)
+        self.workers[name] = self.nursery.spawn(name, os.environ | env, self.folder / f"{name}.log")
 
     def open(self) -> None:
         self._feeder.start()
@@ -86,8 +83,9 @@ class Street:
         if self._feeder.ident:
             self._feeder.join()
         self._decisions.close()
-        for popen in self.workers.values():
-            children.kill(popen)
+        for worker in self.workers.values():
+            if worker.poll() is None:
+                end(worker)
 
     def stop_feeding(self) -> None:
         self._over.set()
@@ -165,19 +163,24 @@ def vector(n: int, instrument: str) -> hot.Features:
 
 
 @pytest.fixture
-def street(tmp_path: Path) -> Iterator[Street]:
+def street(tmp_path: Path, nursery: Nursery) -> Iterator[Street]:
     kafka = EmbeddedKafka(tmp_path / "kafka", *free_ports(2))
     kafka.start()
     street = None
     try:
         kafka.wait_ready()
         ensure_topics(kafka.bootstrap, [TopicSpec(t.name, t.partitions, t.config) for t in topics.ALL] + state_topics())
-        street = Street(tmp_path, kafka)
+        street = Street(tmp_path, kafka, nursery)
         yield street
     finally:
         if street is not None:
             street.close()
         kafka.stop()
+
+
+def end(worker: Child) -> None:
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.wait(20)
 
 
 def until(true: Callable[[], Any], timeout_s: float = 40.0) -> None:
@@ -214,8 +217,7 @@ def test_versions_change_between_candles_and_no_candle_is_lost(street: Street, m
     until(lambda: street.read(topics.MODEL_SWITCHES)[-1].number == 9)
 
     # killed, it goes on with what the log says serves
-    os.kill(street.workers["signals"].pid, signal.SIGKILL)
-    street.workers["signals"].wait()
+    end(street.workers["signals"])
     street.start("signals")
     fed = street.fed
     until(lambda: max(street.decided()) > (fed + 8) * BAR)
