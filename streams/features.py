@@ -15,7 +15,8 @@ from streams.stage import Stage, by_instrument, home_of
 def keys(event: Any, known: Sequence[str]) -> Sequence[str]:
     """A tick concerns every instrument of its partition, and then the partition: its barrier stands behind their vectors."""
     if isinstance(event, hot.Tick):
-        return [*(key for key in known if not features.is_barrier(key)), features.barrier_key(event.partition)]
+        instruments = [key for key in known if not features.is_barrier(key)]
+        return [*instruments, features.barrier_key(event.partition)] if instruments else []
     return by_instrument(event, known)
 
 

@@ -29,7 +29,7 @@ E = TypeVar("E", bound=BaseModel)
 
 def versions(settings: Settings) -> dict[str, Any]:
     """The built-in version and those of the registry, each with its role. Without a log the roles are not known."""
-    pointers, switch = _pointers(settings), _switch(settings)
+    pointers, switch = _log(settings)
     serving = switch.active if switch else BUILT_IN
     rows = []
     for name in dict.fromkeys([BUILT_IN, *registry.versions(settings.model_registry), *_named(pointers)]):
@@ -62,14 +62,14 @@ def verified(settings: Settings, name: str) -> dict[str, Any]:
 
 def move(settings: Settings, kind: CommandKind, name: str | None, reason: str) -> dict[str, Any]:
     """Sends the command, waits for its audit and for what the serving worker makes of it."""
-    before = _pointers(settings).number
+    before = _log(settings)[0].number
     body = {} if kind is CommandKind.MODEL_ROLLBACK else {"version": name}
     audit = commands.ask(settings, commands.command(kind, body, reason))
     done: dict[str, Any] = {"accepted": audit.accepted, "detail": audit.detail, "command": audit.command_id}
     if not audit.accepted:
         return done
     if audit.detail == control.ALREADY:
-        switch = _switch(settings)
+        _, switch = _log(settings)
         return done | {"serving": switch.active if switch else BUILT_IN, "shadow": switch.shadow if switch else None, "refused": []}
     deadline = time.monotonic() + SWITCH_S
     while time.monotonic() < deadline:
@@ -117,15 +117,16 @@ def _named(pointers: ModelVersion) -> list[str]:
     return [name for name in (pointers.active, pointers.previous, pointers.shadow) if name]
 
 
-def _pointers(settings: Settings) -> ModelVersion:
-    found = list(_read(settings, topics.MODEL_VERSIONS, ModelVersion)) if answers(settings.bootstrap, ANSWERS_S) else []
-    none = ModelVersion(event_id="none", at=0, number=0, active=BUILT_IN, previous=None, shadow=None, reason="", actor="")
-    return found[-1] if found else none
-
-
-def _switch(settings: Settings) -> ModelSwitch | None:
-    found = list(_read(settings, topics.MODEL_SWITCHES, ModelSwitch)) if answers(settings.bootstrap, ANSWERS_S) else []
-    return found[-1] if found else None
+def _log(settings: Settings) -> tuple[ModelVersion, ModelSwitch | None]:
+    """What the log points at, and the last word of the worker that serves; the built-in
+    version on a log without any, or without a log."""
+    pointers = ModelVersion(event_id="none", at=0, number=0, active=BUILT_IN, previous=None, shadow=None, reason="", actor="")
+    if not answers(settings.bootstrap, ANSWERS_S):
+        return pointers, None
+    for found in _read(settings, topics.MODEL_VERSIONS, ModelVersion):
+        pointers = found
+    switches = list(_read(settings, topics.MODEL_SWITCHES, ModelSwitch))
+    return pointers, switches[-1] if switches else None
 
 
 def _read(settings: Settings, topic: topics.Topic, event: type[E]) -> Iterator[E]:

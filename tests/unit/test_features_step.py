@@ -120,6 +120,7 @@ def test_no_candle_closes_without_a_tick() -> None:
 def test_a_close_has_one_barrier_a_partition_behind_all_its_vectors() -> None:
     context = CONTEXT._replace(key="barrier/7")
     assert keys(tick(BEGIN), ("barrier/0", BTC)) == [BTC, "barrier/0"]
+    assert keys(tick(BEGIN), ("barrier/0",)) == keys(tick(BEGIN), ()) == [], "nothing to wait for"
     assert home("barrier/7") == 7
     state, barriers = None, []
     for at in (BEGIN, BEGIN + 1000, BEGIN + MINUTE, BEGIN, BEGIN + 5 * MINUTE + 1, BEGIN + 17 * MINUTE, BEGIN + 18 * MINUTE):

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from infra.errors import UserError
 from infra.settings import Settings
 from processors import serving, signals
 from processors.features.catalogue import FEATURE_SET, NAMES, feature_hash
@@ -21,6 +22,7 @@ from schemas.ids import partition_of
 from schemas.models import BUILT_IN, ModelSwitch, ModelVersion
 from schemas.policy import Policy
 from schemas.signals import Decision, DecisionReason, Prediction
+from streams import model_commands
 from streams.serving import Server, verify
 
 KEY = "local-model-key"
@@ -176,6 +178,21 @@ async def test_a_version_under_another_name_is_refused(settings: Settings, make_
     refusal = verify("m-better", settings)
     assert refusal is not None
     assert "holds version m-good" in refusal.detail
+
+
+def test_people_are_told_what_is_there_and_what_is_wrong(settings: Settings, make_version: MakeVersion) -> None:
+    here = Settings(model_registry=settings.model_registry, kafka_bootstrap="127.0.0.1:9")
+    where = make_version(settings.model_registry, "m-a", p_up=0.9, key=KEY)
+    found = model_commands.versions(here)
+    assert [(row["version"], row["roles"]) for row in found["versions"]] == [(BUILT_IN, ["serving", "active"]), ("m-a", [])]
+    assert model_commands.verified(here, "m-a")["verified"]
+    assert model_commands.told(here, "m-a")["version"] == "m-a"
+    flip(where / "fast.onnx")
+    for ask, word in ((model_commands.verified, "WRONG_HASH"), (model_commands.told, "no version")):
+        with pytest.raises(UserError, match=word) as caught:
+            ask(here, "m-a" if ask is model_commands.verified else "m-b")
+        assert caught.value.why
+        assert caught.value.do
 
 
 async def test_a_mended_version_is_looked_at_again(desk: Desk, settings: Settings, make_version: MakeVersion) -> None:
