@@ -4,7 +4,8 @@
 |-------------------------|-------------------------------------------------------------------------------------|
 | market.feature-history  | the window begins with past vectors                                                 |
 | market.features         | the vector joins the window of its instrument and waits for its barrier             |
-| market.barrier          | all that wait in the partition are decided, by one run of the model                 |
+| market.barrier          | all that wait in the partition are decided, by one run of the model; their regimes  |
+|                         | are told, and the whole market's when this was the last partition of the close      |
 | model.version           | which version decides from the next candle on (processors/serving.py)               |
 
 What a model answered comes in as a value (`Heard`): on a replay, what was recorded decides.
@@ -32,7 +33,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from processors import serving
+from processors import regime, serving
 from processors.features.catalogue import INDEX, NAMES
 from processors.features.step import WINDOW
 from processors.filters import from_text
@@ -41,6 +42,7 @@ from processors.step import Context, Step
 from schemas import hot, ids
 from schemas.models import ModelVersion
 from schemas.policy import Policy
+from schemas.regime import Coupling, MarketRegime, Regime, SymbolRegime
 from schemas.signals import Action, Decision, DecisionReason, Prediction, Strategy, Vote
 from schemas.units import Side, Source
 
@@ -48,6 +50,8 @@ TREND = INDEX["ret_12"]
 MODEL: Final = "model"
 """The key of the pointers' own state."""
 ROW: Final = 4 * len(NAMES)
+SILENT_BARS: Final = 12
+"""An instrument without a candle for so long holds up nobody's word on the whole market."""
 
 
 class Answer(NamedTuple):
@@ -101,6 +105,7 @@ class State(msgspec.Struct, frozen=True):
     """Of one instrument, or of the pointers. `decided_to`, `decided_at`: open and close of the last candle decided.
 
     `rows`: float32 vectors of candles that follow each other, the last one opened at `rows_to`: a window and what waits (`seen`).
+    `regime`: the last one told, which began at `regime_since`.
     """
 
     version: int = 1
@@ -110,6 +115,8 @@ class State(msgspec.Struct, frozen=True):
     rows: bytes = b""
     rows_to: int = -1
     serving: Serving | None = None
+    regime: Regime | None = None
+    regime_since: int = -1
 
 
 class Asked(NamedTuple):
@@ -184,15 +191,84 @@ def _decided(state: State, ctx: Context, heard: Heard) -> Step[State]:
         return Step(state)
     rows = np.frombuffer(state.rows, dtype="<f4").reshape(-1, len(NAMES))
     events: list[Any] = []
+    now, since = state.regime, state.regime_since
     for behind, seen in zip(range(len(state.seen) - 1, -1, -1), state.seen, strict=True):
         place = len(rows) - 1 - behind
-        trend = float(rows[place, TREND]) if place >= 0 else 0.0
-        events += _of_candle(seen, trend, ctx, heard.answers.get(seen.features_id, UNASKED))
+        row = rows[place] if place >= 0 else None
+        if row is not None and seen.ready:
+            found = regime.of(row)
+            if found.regime is not now:
+                now, since = found.regime, seen.at
+            events.append(_symbol_regime(seen, ctx.key, found, since))
+        events += _of_candle(seen, row, now, ctx, heard.answers.get(seen.features_id, UNASKED))
     last = state.seen[-1]
-    return Step(replace(state, decided_to=last.open_at, decided_at=last.at, seen=(), rows=state.rows[-ROW * WINDOW :]), events)
+    wide = _market_regime(state, last, ctx)
+    after = replace(
+        state,
+        decided_to=last.open_at,
+        decided_at=last.at,
+        seen=(),
+        rows=state.rows[-ROW * WINDOW :],
+        regime=now,
+        regime_since=since,
+    )
+    return Step(after, [*events, *([wide] if wide else [])])
 
 
-def _of_candle(seen: Seen, trend: float, ctx: Context, answers: Answers) -> Iterator[Prediction | Decision]:
+def _symbol_regime(seen: Seen, instrument: str, found: regime.Seen, since: int) -> SymbolRegime:
+    return SymbolRegime(
+        event_id=ids.event_id("market.symbol-regime", seen.features_id),
+        at=seen.at,
+        instrument=instrument,
+        features_id=seen.features_id,
+        since=since,
+        source=Source(seen.source),
+        **found._asdict(),
+    )
+
+
+def _market_regime(state: State, last: Seen, ctx: Context) -> MarketRegime | None:
+    """None until the last instrument that still trades has closed this candle; the last one of the last partition tells it.
+
+    All are looked at as they were at that close, so it does not matter in which order their partitions came.
+    """
+    bar_ms = last.at - last.open_at
+    home = ids.partition_of(ctx.key)
+    trading: dict[str, State] = {}
+    for key, found in {**ctx.states, ctx.key: state}.items():
+        if key == MODEL or found.rows_to <= last.open_at - SILENT_BARS * bar_ms:
+            continue
+        if found.rows_to < last.open_at or (found.decided_at < last.at and (ids.partition_of(key) != home or key > ctx.key)):
+            return None
+        trading[key] = found
+    windows: dict[str, NDArray[np.float32]] = {}
+    for key, found in sorted(trading.items()):
+        rows = np.frombuffer(found.rows, dtype="<f4").reshape(-1, len(NAMES))
+        end = len(rows) - (found.rows_to - last.open_at) // bar_ms
+        if end > 0:
+            windows[key] = rows[:end]
+    if not windows:
+        return None
+    regimes = [regime.of(rows[-1]).regime for rows in windows.values()]
+    wide = regime.wide(windows, regimes)
+    members = [
+        Coupling(instrument=key, regime=mine, correlation=one)
+        for key, mine, one in zip(windows, regimes, wide.couplings, strict=True)
+    ]
+    return MarketRegime(
+        event_id=ids.event_id("market.market-regime", last.at),
+        at=last.at,
+        partition=0,
+        regime=wide.regime,
+        correlation=wide.correlation,
+        bars=regime.BARS,
+        members=members,
+    )
+
+
+def _of_candle(
+    seen: Seen, row: NDArray[np.float32] | None, now: Regime | None, ctx: Context, answers: Answers
+) -> Iterator[Prediction | Decision]:
     """Predictions of the models that were asked, and one decision for each strategy that is on."""
     strategies = ctx.policy.models.strategies
     prediction, missing = _fit(seen, ctx.key, answers.serving) if answers.serving else (None, answers.missing)
@@ -200,9 +276,9 @@ def _of_candle(seen: Seen, trend: float, ctx: Context, answers: Answers) -> Iter
     if seen.ready:
         yield from (said for said in (prediction, shadow) if said is not None)
     if Strategy.MODEL in strategies:
-        yield _of_model(seen, prediction if seen.ready else None, missing, ctx)
+        yield _of_model(seen, prediction if seen.ready else None, missing, now, ctx)
     if Strategy.SCRIPTED in strategies:
-        scripted = _of_script(seen, trend, ctx)
+        scripted = _of_script(seen, 0.0 if row is None else float(row[TREND]), now, ctx)
         if scripted is not None:
             yield scripted
 
@@ -241,7 +317,7 @@ def _fit(seen: Seen, instrument: str, answer: Answer, *, shadow: bool = False) -
     ), ""
 
 
-def _of_model(seen: Seen, prediction: Prediction | None, missing: str, ctx: Context) -> Decision:
+def _of_model(seen: Seen, prediction: Prediction | None, missing: str, now: Regime | None, ctx: Context) -> Decision:
     models = ctx.policy.models
     action, confidence = Action.HOLD, 0.0
     if not seen.ready:
@@ -260,10 +336,10 @@ def _of_model(seen: Seen, prediction: Prediction | None, missing: str, ctx: Cont
             reason = DecisionReason.EDGE_BELOW_COST
         else:
             action, reason = Action(prediction.side.value), DecisionReason.CONFIDENT
-    return _decision(seen, ctx, Strategy.MODEL, action, reason, detail, confidence, prediction)
+    return _decision(seen, ctx, Strategy.MODEL, action, reason, detail, confidence, prediction, now)
 
 
-def _of_script(seen: Seen, trend: float, ctx: Context) -> Decision | None:
+def _of_script(seen: Seen, trend: float, now: Regime | None, ctx: Context) -> Decision | None:
     """None between its candles."""
     policy: Policy = ctx.policy
     every = policy.models.scripted_every_bars
@@ -274,7 +350,7 @@ def _of_script(seen: Seen, trend: float, ctx: Context) -> Decision | None:
     else:
         action = Action.LONG if trend >= 0 else Action.SHORT
         reason, detail = DecisionReason.SCRIPTED, f"every {every} candles with the last twelve ({trend:+.5f}); no model was asked"
-    return _decision(seen, ctx, Strategy.SCRIPTED, action, reason, detail, policy.models.threshold, None)
+    return _decision(seen, ctx, Strategy.SCRIPTED, action, reason, detail, policy.models.threshold, None, now)
 
 
 def _decision(
@@ -286,6 +362,7 @@ def _decision(
     detail: str,
     confidence: float,
     prediction: Prediction | None,
+    now: Regime | None,
 ) -> Decision:
     known: dict[str, Any] = {}
     if prediction is not None:
@@ -312,5 +389,6 @@ def _decision(
         candle_at=seen.at,
         policy_version=ctx.policy_version,
         source=Source(seen.source),
+        regime=now,
         **({"prediction_id": None, "model_version": None} | known),
     )

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Literal
 
 from schemas.events import InstrumentEvent, Value
+from schemas.regime import Regime
 from schemas.units import Price, Probability, Side, Source, UtcMs
 
 
@@ -75,7 +76,7 @@ class Decision(InstrumentEvent):
     """What a strategy wants on this candle. `reference_price`: close of the candle; `candle_at`: its close time.
 
     What it was decided on, where a model knows it: `votes`, `probability` (that the price rises), `edge` (log return before cost,
-    signed), `cost` (of a round trip, by policy), `volatility` (of one candle over the horizon).
+    signed), `cost` (of a round trip, by policy), `volatility` (of one candle over the horizon). `regime`: of the instrument.
     """
 
     type: Literal["signal.decision"] = "signal.decision"
@@ -96,3 +97,4 @@ class Decision(InstrumentEvent):
     edge: float | None = None
     cost: float | None = None
     volatility: float | None = None
+    regime: Regime | None = None

@@ -17,6 +17,7 @@ from schemas.events import Event
 from schemas.market import Barrier, Candle, CandleHistory, FeatureHistory, Features, Marks, Peek, Tick, TradeFrame
 from schemas.models import ModelSwitch, ModelVersion
 from schemas.operations import Audit, Command, DeadLetter, GuardianReport, Heartbeat, PolicyVersion
+from schemas.regime import MarketRegime, SymbolRegime
 from schemas.risk import Verdict
 from schemas.signals import Decision, Prediction
 from schemas.trading import (
@@ -136,6 +137,16 @@ MARKET_PEEKS = Topic(
     _DAY,
     ("instrument", "at"),
     ("features",),
+    _HISTORY,
+)
+MARKET_REGIMES = Topic(
+    "market.regimes",
+    (SymbolRegime, MarketRegime),
+    "Regime of every instrument at every close, and of all together with their correlation",
+    Key.INSTRUMENT,
+    30 * _DAY,
+    ("instrument", "at"),
+    ("signals",),
     _HISTORY,
 )
 SIGNAL_PREDICTIONS = Topic(
@@ -398,7 +409,7 @@ WORKERS = (
 """Every worker that the launcher starts, in drain order: what feeds comes before what is fed."""
 
 
-_OF_A_PARTITION = {Tick.type_name(), Marks.type_name(), Barrier.type_name()}
+_OF_A_PARTITION = {Tick.type_name(), Marks.type_name(), Barrier.type_name(), MarketRegime.type_name()}
 """They speak of their whole partition: null key."""
 _NAMES = {PolicyVersion.type_name(): "policy", ModelVersion.type_name(): "models"}
 

@@ -1,6 +1,7 @@
-"""signals: market.features, model.versions -> signal.predictions, signal.decisions, model.switches. One active instance.
+"""signals: market.features, model.versions -> market.regimes, signal.predictions, signal.decisions, model.switches.
 
-One, because a candle is decided by one model version in all partitions: whoever begins a version knows the newest candle decided.
+One active instance, because a candle is decided by one model version in all partitions: whoever begins a version knows the newest
+candle decided.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def is_pointer(event: Any) -> bool:
 STAGE = Stage(
     name="signals",
     inputs=(topics.MARKET_FEATURES, topics.MODEL_VERSIONS),
-    outputs=(topics.SIGNAL_PREDICTIONS, topics.SIGNAL_DECISIONS, topics.MODEL_SWITCHES),
+    outputs=(topics.MARKET_REGIMES, topics.SIGNAL_PREDICTIONS, topics.SIGNAL_DECISIONS, topics.MODEL_SWITCHES),
     state=signals.State,
     step=signals.step,
     keys=keys,

@@ -27,6 +27,7 @@ from schemas import hot, topics
 from schemas.ids import partition_of
 from schemas.models import ModelSwitch, ModelVersion
 from schemas.operations import CommandKind
+from schemas.regime import MarketRegime
 from schemas.signals import Decision, Prediction, Strategy
 from streams import model_commands
 from streams.bench.reading import read_all
@@ -251,6 +252,9 @@ def test_versions_change_between_candles_and_no_candle_is_lost(street: Street, m
     decisions = [event for event in street.read(topics.SIGNAL_DECISIONS) if isinstance(event, Decision)]
     assert {d.strategy for d in decisions} == {Strategy.MODEL}
     assert {(d.model_version, d.action.value) for d in decisions if d.model_version != seed} == {("m-a", "LONG"), ("m-b", "HOLD")}
+    wide = [event for event in street.read(topics.MARKET_REGIMES) if isinstance(event, MarketRegime)]
+    assert {event.at for event in wide} == set(decided), "the market's regime is told at every close"
+    assert all(len(event.members) == len(INSTRUMENTS) for event in wide)
     audits = [(audit.kind.value, audit.accepted) for audit in street.read(topics.CONTROL_AUDIT)]
     promoted = [("MODEL_PROMOTE", True)] * 2
     assert audits == [*promoted, ("MODEL_ROLLBACK", True), ("MODEL_PROMOTE", False)]

@@ -61,14 +61,15 @@ BARRIER = hot.Barrier("b", "market.barrier", 0, 0, "5m")
 
 
 def close(state: State | None, event: hot.Features, ctx: Context, *answers: Answer | None) -> tuple[State, list[Any]]:
-    """A vector and the barrier behind it. `answers`: what serves, and the shadow."""
+    """A vector and the barrier behind it, without regimes. `answers`: what serves, and the shadow."""
     joined = signals.step(state, event, ctx)
     assert joined.events == ()
     serving, shadow = (*answers, None, None)[:2]
     heard = Heard({event.event_id: Answers(serving, "no model is loaded", shadow)}, {})
     after, events = signals.step(joined.state, BARRIER, ctx._replace(key=event.instrument), heard)
     assert after is not None
-    return msgspec.json.decode(msgspec.json.encode(after), type=State), list(events)
+    said = [event for event in events if isinstance(event, Prediction | Decision)]
+    return msgspec.json.decode(msgspec.json.encode(after), type=State), said
 
 
 def decide(event: hot.Features, ctx: Context, *answers: Answer | None) -> list[Any]:

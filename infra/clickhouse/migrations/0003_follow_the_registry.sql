@@ -6,6 +6,40 @@ ALTER TABLE market_features ADD COLUMN IF NOT EXISTS `rows` Array(Array(Float64)
 
 ALTER TABLE market_features ADD COLUMN IF NOT EXISTS `partition` Int64 AFTER `rows`;
 
+CREATE TABLE IF NOT EXISTS market_regimes
+(
+    `k_partition` UInt16,
+    `k_offset` UInt64 CODEC(DoubleDelta, ZSTD(1)),
+    `k_time` DateTime64(3, 'UTC') CODEC(Delta(8), ZSTD(1)),
+    `k_key` String,
+    `k_headers` Map(LowCardinality(String), String) CODEC(ZSTD(1)),
+    `k_tombstone` Bool,
+    `k_error` String,
+    `event_id` String,
+    `type` LowCardinality(String),
+    `at` DateTime64(3, 'UTC') CODEC(Delta(8), ZSTD(1)),
+    `instrument` LowCardinality(String),
+    `features_id` String,
+    `regime` LowCardinality(String),
+    `since` DateTime64(3, 'UTC') CODEC(Delta(8), ZSTD(1)),
+    `drop` Float64,
+    `volatility_ratio` Float64,
+    `adx` Float64,
+    `trend_strength` Float64,
+    `source` LowCardinality(String),
+    `partition` Int64,
+    `correlation` Float64,
+    `bars` Int64,
+    `members` Array(Tuple(instrument LowCardinality(String), regime LowCardinality(String), correlation Float64)) CODEC(ZSTD(1)),
+    `raw` String CODEC(ZSTD(1))
+)
+ENGINE = MergeTree
+PARTITION BY toYYYYMMDD(k_time)
+ORDER BY (instrument, at, k_partition, k_offset)
+TTL toDateTime(k_time) + INTERVAL 900 DAY
+SETTINGS non_replicated_deduplication_window = 10000, ttl_only_drop_parts = 1
+COMMENT 'Regime of every instrument at every close, and of all together with their correlation';
+
 ALTER TABLE signal_predictions ADD COLUMN IF NOT EXISTS `votes` Array(Tuple(member LowCardinality(String), value Float64, weight Float64)) CODEC(ZSTD(1)) AFTER `source`;
 
 ALTER TABLE signal_predictions ADD COLUMN IF NOT EXISTS `volatility` Nullable(Float64) AFTER `votes`;
@@ -27,6 +61,8 @@ ALTER TABLE signal_decisions ADD COLUMN IF NOT EXISTS `edge` Nullable(Float64) A
 ALTER TABLE signal_decisions ADD COLUMN IF NOT EXISTS `cost` Nullable(Float64) AFTER `edge`;
 
 ALTER TABLE signal_decisions ADD COLUMN IF NOT EXISTS `volatility` Nullable(Float64) AFTER `cost`;
+
+ALTER TABLE signal_decisions ADD COLUMN IF NOT EXISTS `regime` Nullable(LowCardinality(String)) AFTER `volatility`;
 
 CREATE TABLE IF NOT EXISTS model_versions
 (
