@@ -6,7 +6,7 @@
     MarketPrice, float               Float64
     StrEnum, Literal, words          LowCardinality(String)
     list[model]                      Array(Tuple(...)), a model: its JSON as String
-    X | None                         Nullable(X)
+    X | None                         Nullable(X), of words LowCardinality(Nullable(String))
 
 The events of one topic share a table: a field that an event lacks has its type's default. Each column also has the Python type that
 history reads it with. Names that the log itself gives begin with `k_`.
@@ -33,6 +33,7 @@ from schemas.units import UtcMs
 TIME = "DateTime64(3, 'UTC')"
 MONEY = "Decimal(38, 12)"
 WORD = "LowCardinality(String)"
+WORD_OR_NONE = "LowCardinality(Nullable(String))"
 WHOLE_DIGITS = 26
 """Digits before the point that MONEY holds."""
 KEPT = 30
@@ -171,7 +172,7 @@ def _type(name: str, annotation: Any) -> tuple[str, Any, Any]:
         some = [part for part in inner if part is not type(None)]
         if len(some) == 1 and len(inner) == 2:
             kind, python, _ = _type("", some[0])
-            return f"Nullable({kind})", operator.or_(python, None), None
+            return WORD_OR_NONE if kind == WORD else f"Nullable({kind})", operator.or_(python, None), None
     elif origin is Literal and all(isinstance(word, str) for word in inner):
         return WORD, str, ""
     elif origin is list:

@@ -40,6 +40,7 @@ def test_types_carry_what_the_models_mean() -> None:
     assert fills["side"] == fills["instrument"] == "LowCardinality(String)"
     assert types(topics.RISK_VERDICTS)["equity"] == f"Nullable({MONEY})"
     assert types(topics.TRADE_ORDERS)["sent_at"] == f"Nullable({TIME})"
+    assert types(topics.SIGNAL_DECISIONS)["regime"] == "LowCardinality(Nullable(String))"
     assert types(topics.MARKET_TRADES)["t"] == f"Array({TIME})"
     assert types(topics.MARKET_MARKS)["marks"].startswith("Array(Tuple(instrument LowCardinality(String), mark Float64")
     assert types(topics.POLICY_VERSIONS)["policy"] == "String"

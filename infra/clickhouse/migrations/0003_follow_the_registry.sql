@@ -62,7 +62,7 @@ ALTER TABLE signal_decisions ADD COLUMN IF NOT EXISTS `cost` Nullable(Float64) A
 
 ALTER TABLE signal_decisions ADD COLUMN IF NOT EXISTS `volatility` Nullable(Float64) AFTER `cost`;
 
-ALTER TABLE signal_decisions ADD COLUMN IF NOT EXISTS `regime` Nullable(LowCardinality(String)) AFTER `volatility`;
+ALTER TABLE signal_decisions ADD COLUMN IF NOT EXISTS `regime` LowCardinality(Nullable(String)) AFTER `volatility`;
 
 CREATE TABLE IF NOT EXISTS model_versions
 (
