@@ -91,24 +91,6 @@ class Ensemble:
         return [dict(graph.get_modelmeta().custom_metadata_map) for graph in (self._whole, self._fast)]
 
 
-class Slot:
-    """What serves, and what served before, still loaded: a rollback is an exchange of two references."""
-
-    def __init__(self, current: Ensemble | None = None) -> None:
-        self.current = current
-        self.previous: Ensemble | None = None
-
-    def swap(self, new: Ensemble) -> None:
-        self.previous, self.current = self.current, new
-
-    def rollback(self) -> Ensemble:
-        """The previous one serves again. ModelUnavailable when there is none."""
-        if self.previous is None:
-            raise ModelUnavailable(Unavailable.MISSING, "nothing served before this model: there is nothing to go back to")
-        self.current, self.previous = self.previous, self.current
-        return self.current
-
-
 def publish(root: Path, manifest: Mapping[str, Any], files: Mapping[str, bytes], key: str) -> Path:
     """Write a version whole or not at all; returns its directory. The same version with the same files is left as it is.
 

@@ -202,7 +202,7 @@ def _decided(state: State, ctx: Context, heard: Heard) -> Step[State]:
             events.append(_symbol_regime(seen, ctx.key, found, since))
         events += _of_candle(seen, row, now, ctx, heard.answers.get(seen.features_id, UNASKED))
     last = state.seen[-1]
-    wide = _market_regime(state, last, ctx)
+    wide = _market_regime(last, ctx)
     after = replace(
         state,
         decided_to=last.open_at,
@@ -227,7 +227,7 @@ def _symbol_regime(seen: Seen, instrument: str, found: regime.Seen, since: int) 
     )
 
 
-def _market_regime(state: State, last: Seen, ctx: Context) -> MarketRegime | None:
+def _market_regime(last: Seen, ctx: Context) -> MarketRegime | None:
     """None until the last instrument that still trades has closed this candle; the last one of the last partition tells it.
 
     All are looked at as they were at that close, so it does not matter in which order their partitions came.
@@ -235,7 +235,7 @@ def _market_regime(state: State, last: Seen, ctx: Context) -> MarketRegime | Non
     bar_ms = last.at - last.open_at
     home = ids.partition_of(ctx.key)
     trading: dict[str, State] = {}
-    for key, found in {**ctx.states, ctx.key: state}.items():
+    for key, found in ctx.states.items():
         if key == MODEL or found.rows_to <= last.open_at - SILENT_BARS * bar_ms:
             continue
         if found.rows_to < last.open_at or (found.decided_at < last.at and (ids.partition_of(key) != home or key > ctx.key)):

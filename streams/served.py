@@ -15,6 +15,7 @@ from infra.onnx import Model, ModelUnavailable, Unavailable, load_model, seed_di
 from infra.registry import Ensemble
 from infra.settings import Settings
 from processors.features.catalogue import NAMES, feature_hash
+from processors.features.step import WINDOW
 from processors.signals import Answer
 from schemas.models import BUILT_IN
 
@@ -47,6 +48,8 @@ def load(name: str, settings: Settings) -> Served:
     found = registry.load(where, settings.model_key.get_secret_value(), feature_hash())
     if found.version != name:
         raise ModelUnavailable(Unavailable.WRONG_HASH, f"{where} holds version {found.version}")
+    if found.manifest.window_bars > WINDOW:
+        raise ModelUnavailable(Unavailable.OTHER_FEATURES, f"it looks at {found.manifest.window_bars} vectors, we keep {WINDOW}")
     return _Whole(found)
 
 
@@ -113,7 +116,7 @@ class _Whole:
 
 def warm(served: Served) -> Served:
     """Runs it once at the shape of a live window, so that the first decision does not pay for it."""
-    served.answer([np.zeros((64, len(NAMES)), dtype=np.float32)])
+    served.answer([np.zeros((WINDOW, len(NAMES)), dtype=np.float32)])
     return served
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 
 from infra import logs
-from infra.onnx import ModelUnavailable
+from infra.onnx import RUNTIME_ERRORS, ModelUnavailable, Unavailable
 from infra.settings import Settings
 from processors.serving import Refusal, Serving
 from processors.signals import MODEL, UNASKED, Answer, Answers, Asked, Heard, State, asked
@@ -92,16 +92,22 @@ class Server:
         if serving.shadow is not None and await self._get(serving.shadow) is not None:
             shadows = await self._run(serving.shadow, waiting)
         for name, mine in by_version.items():
-            for features_id, answer in (await self._run(name, mine)).items():
-                self._answers[features_id] = Answers(answer, "", shadows.get(features_id))
+            said = await self._run(name, mine)
+            for one in mine:
+                answer, shadow = said.get(one.features_id), shadows.get(one.features_id)
+                self._answers[one.features_id] = Answers(answer, "" if answer else f"{name} has not answered", shadow)
         for features_id, why in missing.items():
             self._answers[features_id] = UNASKED._replace(missing=why, shadow=shadows.get(features_id))
 
     async def _run(self, name: str, wanted: list[Asked]) -> dict[str, Answer]:
-        """One run for all of them. Answers by id of the features."""
+        """One run for all of them. Answers by id of the features; none when the run fails."""
         served, windows = self._loaded[name], [one.window for one in wanted]
         began = time.perf_counter()
-        said = await self._hands.do(served.answer, windows) if served.heavy else served.answer(windows)
+        try:
+            said = await self._hands.do(served.answer, windows) if served.heavy else served.answer(windows)
+        except RUNTIME_ERRORS as e:
+            log.error("a model has not answered", version=name, vectors=len(windows), error=str(e))
+            return {}
         self._runs += 1
         self._run_s += time.perf_counter() - began
         self._predictions[served.version] += len(said)
@@ -162,6 +168,8 @@ def _loaded(name: str, settings: Settings) -> Served | Refusal:
         return warm(load(name, settings))
     except ModelUnavailable as e:
         return Refusal(e.reason, e.detail)
+    except (LookupError, TypeError, ValueError, *RUNTIME_ERRORS) as e:  # it verifies, and cannot be asked all the same
+        return Refusal(Unavailable.UNREADABLE, f"it does not answer a window: {type(e).__name__}: {e}")
 
 
 def _serving(states: Mapping[str, Any]) -> Serving:

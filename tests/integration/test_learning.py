@@ -185,18 +185,6 @@ def test_a_model_that_answers_otherwise_than_it_did_is_refused(copy: Path) -> No
     assert refusal(where) is Unavailable.OTHER_ANSWERS
 
 
-def test_a_swap_can_be_taken_back_at_once(published: Path) -> None:
-    slot = registry.Slot()
-    with pytest.raises(ModelUnavailable):
-        slot.rollback()
-    first, second = (registry.load(published, KEY, feature_hash()) for _ in range(2))
-    slot.swap(first)
-    slot.swap(second)
-    assert slot.rollback() is first
-    assert slot.current is first
-    assert slot.rollback() is second
-
-
 def test_a_version_is_written_once(published: Path) -> None:
     told = json.loads((published / "manifest.json").read_bytes())
     files = {name: (published / name).read_bytes() for name in told["files"]}

@@ -138,6 +138,7 @@ SPOILT: list[tuple[str, dict[str, Any], Callable[[Path], None] | None, str]] = [
     ("other features", {"feature_hash": "0123456789abcdef"}, None, "OTHER_FEATURES"),
     ("failed golden rows", {"forged": True}, None, "OTHER_ANSWERS"),
     ("a lost file", {}, lose, "MISSING"),
+    ("weights that are not its members'", {"calibration": {"ensemble": {"members": ["a"], "weights": []}}}, None, "UNREADABLE"),
 ]
 
 
