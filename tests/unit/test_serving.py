@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from infra.errors import UserError
 from infra.settings import Settings
@@ -270,6 +271,27 @@ async def test_a_shadow_scores_beside_what_serves(desk: Desk, settings: Settings
     assert shadow.latency_us > 0
     refused, switch = await desk.point(pointers(2, BUILT_IN, shadow="m-b"))
     assert (refused.outcome, refused.version, switch.shadow) == ("REFUSED", "m-b", None)
+
+
+async def test_metrics_tell_what_is_held_what_answered_and_what_was_refused(
+    desk: Desk, settings: Settings, make_version: MakeVersion
+) -> None:
+    for name in ("m-a", "m-b"):
+        make_version(settings.model_registry, name, p_up=0.9, key=KEY)
+    await desk.point(pointers(1, "m-a", shadow="m-b"))
+    await desk.point(pointers(2, "m-none", shadow="m-b", previous="m-a"))
+    await desk.candle(1)
+    metrics = CollectorRegistry()
+    metrics.register(desk.server)
+    text = generate_latest(metrics).decode()
+    for line in (
+        'qt_model_info{role="active",version="m-a"} 1.0',
+        'qt_model_info{role="shadow",version="m-b"} 1.0',
+        'qt_model_predictions_total{version="m-a"} 2.0',
+        'qt_model_refused_total{reason="MISSING"} 1.0',
+        "qt_model_latency_seconds_count 4.0",
+    ):
+        assert line in text, text
 
 
 async def test_the_event_loop_lives_while_versions_load(desk: Desk, settings: Settings, make_version: MakeVersion) -> None:
