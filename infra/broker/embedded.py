@@ -200,7 +200,8 @@ class EmbeddedKafka:
         """By a first broker that starts and ends. Whatever stands in its way, brokers start without."""
         with tempfile.TemporaryDirectory(dir=prepared.home()) as there:
             made = Path(there) / "classes.jsa"
-            first = EmbeddedKafka(Path(there) / "kafka", *free_ports(2), archive_to=made)
+            port, controller_port = free_ports(2)
+            first = EmbeddedKafka(Path(there) / "kafka", port, controller_port, archive_to=made)
             with suppress(UserError):
                 first.start()
                 first.wait_ready()
