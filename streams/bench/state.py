@@ -193,7 +193,9 @@ def run(
     nursery = Nursery([*python("streams.nursery"), "streams.bench.tally"], folder / "nursery.log")
     try:
         broker.wait_ready()
-        own = [TopicSpec(t.name, t.partitions, t.config) for t in topics.ALL]
+        used = {t.name: t for stage in STAGES.values() for t in (*stage.inputs, *stage.outputs)}
+        used |= {t.name: t for t in (topics.HEALTH_HEARTBEATS, topics.DEAD_LETTERS)}
+        own = [TopicSpec(t.name, t.partitions, t.config) for t in used.values()]
         ensure_topics(broker.bootstrap, own + [state_topic_spec(stage.name) for stage in STAGES.values()])
         groups += [Group(mode, broker.bootstrap, folder, nursery) for mode in STAGES]
         for group in groups:

@@ -95,7 +95,7 @@ def look_inside(run: Run) -> None:
 
 @pytest.fixture(scope="module")
 def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    run = Run.make(tmp_path_factory.mktemp("street"), "--for", "60", QT_API_SECRET=CANARY)
+    run = Run.make(tmp_path_factory.mktemp("street"), "--for", "45", QT_API_SECRET=CANARY)
     return run.go(look_inside)
 
 
@@ -186,9 +186,9 @@ def test_real_candles_run_through_the_same_street(tmp_path: Path, shared_data: P
 
 
 def test_the_raw_capture_runs_through_the_same_street(tmp_path: Path, shared_data: Path) -> None:
-    """345 s of two symbols at ten times their speed; levels of the policy `capture` lie inside its small range."""
+    """345 s of two symbols at twenty times their speed; levels of the policy `capture` lie inside its small range."""
     policy = str(CHECKOUT / "docs" / "policies" / "capture.json")
-    arguments = ("--for", "40", "--market", f"ticks:{shared_data / 'ticks'}", "--speed", "10", "--policy", policy)
+    arguments = ("--for", "25", "--market", f"ticks:{shared_data / 'ticks'}", "--speed", "20", "--policy", policy)
     run = Run.make(tmp_path, *arguments, QT_SYMBOLS="BTCUSDT,ETHUSDT").go()
     assert_adds_up(run)
     assert run.report["positions"]["opened"] >= 1

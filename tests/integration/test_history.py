@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -70,6 +71,12 @@ class Street:
 
         threading.Thread(target=tend, daemon=True).start()
 
+    def end_workers(self) -> None:
+        self.watching = False
+        for worker in self.workers.values():
+            children.kill(worker)
+        self.workers = {}
+
     def start(self, index: int = 0) -> None:
         if index not in self.ports:
             self.ports[index] = free_ports(1)[0]
@@ -120,11 +127,11 @@ class Street:
         return "".join(path.read_text()[-2000:] for path in self.path.glob("history-*.log"))
 
 
-@pytest.fixture
-def street(tmp_path: Path, nursery: Nursery) -> Iterator[Street]:
+@contextmanager
+def made(path: Path, nursery: Nursery) -> Iterator[Street]:
     port, controller, http = free_ports(3)
-    kafka, clickhouse = EmbeddedKafka(tmp_path / "kafka", port, controller), EmbeddedClickHouse(tmp_path / "ch", http)
-    found = Street(tmp_path, kafka, clickhouse, nursery)
+    kafka, clickhouse = EmbeddedKafka(path / "kafka", port, controller), EmbeddedClickHouse(path / "ch", http)
+    found = Street(path, kafka, clickhouse, nursery)
     try:
         found.kafka.start()
         found.clickhouse.start()
@@ -134,11 +141,29 @@ def street(tmp_path: Path, nursery: Nursery) -> Iterator[Street]:
         ensure_topics(found.kafka.bootstrap, [TopicSpec(t.name, t.partitions, t.config) for t in topics.ALL])
         yield found
     finally:
-        found.watching = False
-        for worker in found.workers.values():
-            children.kill(worker)
+        found.end_workers()
         found.clickhouse.kill()
         found.kafka.kill()
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery) -> Iterator[Street]:
+    with made(tmp_path_factory.mktemp("history"), nursery) as found:
+        yield found
+
+
+@pytest.fixture
+def street(standing: Street) -> Iterator[Street]:
+    """Broker, ClickHouse and what was written before are the same in all tests: each finds a longer log."""
+    yield standing
+    standing.end_workers()
+
+
+@pytest.fixture
+def untouched(tmp_path: Path, nursery: Nursery) -> Iterator[Street]:
+    """Of this test alone."""
+    with made(tmp_path, nursery) as found:
+        yield found
 
 
 def wait(until: Callable[[], Any], timeout_s: float, told: Callable[[], str]) -> None:
@@ -295,8 +320,9 @@ def test_an_idle_log_is_committed_within_two_seconds(street: Street) -> None:
 
 
 @pytest.mark.broker
-def test_a_batch_that_was_announced_is_formed_again_by_each_who_owns_a_part_of_it(street: Street) -> None:
+def test_a_batch_that_was_announced_is_formed_again_by_each_who_owns_a_part_of_it(untouched: Street) -> None:
     """Two batches over all partitions: one that had reached ClickHouse, one that had not. Two members share the partitions."""
+    street = untouched
     source = Source(street.kafka.bootstrap)
     for _ in range(10):
         source.one_round()
