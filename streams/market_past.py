@@ -18,6 +18,8 @@ from streams.market_tail import Tail
 
 INTERVAL, INTERVAL_MS = "5m", 300_000
 HISTORY = 1_000
+SPARE = 20
+"""The open one, and those that close while we ask: in time lapse there are some."""
 MODEST = 20_000
 """Missed trades of one instrument that are fetched one by one; beyond, its past begins anew with closed candles."""
 LOOK_BACK = 499
@@ -103,7 +105,7 @@ async def _missed_since(venue: BinanceUsdm, instrument: str, at: int) -> int:
 
 async def _history(venue: BinanceUsdm, instrument: str, now: int, source: Source) -> tuple[hot.CandleHistory, list[PublicTrade]]:
     """Closed candles up to `now`, and the first trades after them, from the exchange's newest on where there is none yet."""
-    rows = [k for k in await venue.klines(instrument, INTERVAL, HISTORY + 1) if k.open_at + INTERVAL_MS <= now][-HISTORY:]
+    rows = [k for k in await venue.klines(instrument, INTERVAL, HISTORY + SPARE) if k.open_at + INTERVAL_MS <= now][-HISTORY:]
     if not rows:
         raise UserError(f"the exchange has no closed candle of {instrument}", "features cannot warm up", "choose another symbol")
     at = rows[-1].open_at + INTERVAL_MS
