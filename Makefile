@@ -29,11 +29,8 @@ run: .venv/run.stamp ## the whole street: broker, ClickHouse, exchange, workers;
 	@$(BIN)/quantum up $(ARGS)
 
 test: .venv/dev.stamp ## all tests, broker and whole-stack ones too
-	$(BIN)/python -m pytest tests/contract tests/integration tests/e2e -m "not full and not stack" -n 3 --dist loadfile $(ARGS)
-	@mkdir -p var; echo "unit and property tests run beside whole stacks; what they say comes at the end"; \
-	nice -n 19 $(BIN)/python -m pytest tests/unit tests/property -m "not full" -n 2 $(ARGS) > var/test-fast.txt 2>&1 & fast=$$!; \
-	$(BIN)/python -m pytest tests/e2e -m "stack and not full" $(ARGS); stacks=$$?; \
-	wait $$fast; code=$$?; cat var/test-fast.txt; exit $$((stacks | code))
+	$(BIN)/python -m pytest -m "not full and not stack" -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest tests/e2e -m "stack and not full" $(ARGS)
 
 dev: .venv/dev.stamp ## .venv with everything for tests and for training on trees
 

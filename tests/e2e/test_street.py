@@ -95,7 +95,7 @@ def look_inside(run: Run) -> None:
 
 @pytest.fixture(scope="module")
 def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    run = Run.make(tmp_path_factory.mktemp("street"), "--for", "45", QT_API_SECRET=CANARY)
+    run = Run.make(tmp_path_factory.mktemp("street"), "--for", "60", QT_API_SECRET=CANARY)
     return run.go(look_inside)
 
 
