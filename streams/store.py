@@ -2,8 +2,9 @@
 
 Not Faust's Tables: those lose records and state across rebalances. Here nothing is lost, whoever dies, freezes or wakes:
 
-1.  One flush writes, each step acknowledged before the next: outputs, then changed keys, then positions, then Kafka's offsets
-    (only so that lag can be seen). So a stored position never runs ahead of a value, nor a value of its outputs.
+1.  One flush writes, each step acknowledged before the next: outputs, then changed keys, then positions; once a second Kafka's
+    offsets behind them (only so that lag can be seen). So a stored position never runs ahead of a value, nor a value of
+    its outputs.
 2.  A key's value names the last offset of every input that is in it. After a crash events are replayed from the stored
     position; a key skips what is in it already.
 3.  Who gets partitions reads them to the end, claims an epoch above all that it saw by writing it into each partition's position,

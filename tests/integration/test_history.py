@@ -8,8 +8,6 @@ import random
 import signal
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +28,7 @@ from infra.clickhouse.embedded import EmbeddedClickHouse
 from infra.clickhouse.migrate import connect, migrate
 from infra.clickhouse.writer import Writer
 from infra.ports import free_ports
+from infra.probe import ask
 from schemas import topics, units
 from schemas.ids import PARTITIONS, partition_of
 from schemas.market import Mark, Marks, Tick, TradeFrame
@@ -92,14 +91,7 @@ class Street:
 
     def problems(self, index: int = 0) -> str:
         """What /readyz says; empty when it is ready."""
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{self.ports[index]}/readyz", timeout=2).close()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.read().decode()
-        except OSError as error:
-            return str(error)
-        return ""
+        return ask(f"http://127.0.0.1:{self.ports[index]}/readyz", 2.0)
 
     def lag(self) -> int:
         everywhere = [(topic.name, p) for topic in topics.ALL for p in range(topic.partitions)]
