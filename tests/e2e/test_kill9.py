@@ -12,18 +12,13 @@ from typing import Any
 import pytest
 
 from infra import children
-from infra.ports import free_ports
-from infra.settings import Settings, load
+from infra.settings import load
 from schemas import topics
 from streams import report as reports
+from streams.cli import any_ports
 from streams.launcher import Process, Stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(500)]
-
-
-def settings_in(run_dir: Path, **more: Any) -> Settings:
-    names = ("kafka_port", "kafka_controller_port", "clickhouse_port", "exchange_port", "exchange_control_port")
-    return load(run_dir=run_dir, probe_port=0, **dict(zip(names, free_ports(len(names)), strict=True)), **more)
 
 
 def kill(stack: Stack, name: str) -> None:
@@ -59,18 +54,18 @@ def test_killed_parts_come_back_and_everything_adds_up(tmp_path: Path) -> None:
     chance = random.Random(20)
     victims = [*topics.WORKERS, "kafka", "clickhouse"]
     chance.shuffle(victims)
-    with Stack(settings_in(tmp_path), fresh=True) as stack:
+    with Stack(load(run_dir=tmp_path, **any_ports()), fresh=True) as stack:
         stack.start()
-        run_for(stack, 10)
+        run_for(stack, 6)
         for name in victims:
             kill(stack, name)
-            run_for(stack, chance.uniform(1.5, 3))
+            run_for(stack, chance.uniform(1, 2.5))
         # between SENDING and the answer: the exchange takes the next order and never answers; then its sender dies
         control(stack, "/control/faults", {"route": "POST /fapi/v1/order", "kind": "accept-then-hang", "count": 1})
-        run_for(stack, 8)
+        run_for(stack, 6)
         kill(stack, "execution")
         wait_all_ready(stack)
-        run_for(stack, 8)
+        run_for(stack, 6)
         stack.drain()
         report = reports.make(stack)
     assert report["failures"] == []

@@ -1,76 +1,30 @@
-"""The whole street as a person runs it: `quantum up ...`, judged by its report, which is taken from outside the workers."""
+"""The whole street as a person runs it: `quantum up ...`, judged by its report, which is taken from outside the workers.
+
+These take the whole machine, one after the other; runs that leave room for others are in test_runs.py.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import subprocess
-import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infra.paths import CHECKOUT
-from infra.ports import free_ports
-from schemas import topics
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
 
 CANARY = "canary-7f3a9c51d2-secret"
-PORTS = ("KAFKA_PORT", "KAFKA_CONTROLLER_PORT", "CLICKHOUSE_PORT", "EXCHANGE_PORT", "EXCHANGE_CONTROL_PORT")
+Up = Callable[..., Any]
 
 
-@dataclass
-class Run:
-    """One `quantum up` in a run directory of its own; `report` when it has ended."""
-
-    run_dir: Path
-    environment: dict[str, str]
-    argv: list[str]
-    code: int = -1
-    output: str = ""
-    report: dict[str, Any] = field(default_factory=dict)
-    asked: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def make(cls, run_dir: Path, *arguments: str, **environment: str) -> Run:
-        ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
-        env = {"QT_RUN_DIR": str(run_dir), "QT_PROBE_PORT": "0"} | {f"QT_{name}": port for name, port in ports.items()}
-        report = ["--report", str(run_dir / "report.json")]
-        return cls(run_dir, env | environment, [*quantum(), "up", "--fresh", *arguments, *report])
-
-    def go(self, during: Callable[[Run], None] | None = None) -> Run:
-        process = subprocess.Popen(
-            self.argv, env=os.environ | self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        watcher = threading.Thread(target=during, args=(self,), daemon=True) if during else None
-        if watcher:
-            watcher.start()
-        self.output, _ = process.communicate(timeout=380)
-        self.code = process.returncode
-        found = self.run_dir / "report.json"
-        self.report = json.loads(found.read_text()) if found.exists() else {}
-        return self
-
-    def url(self, name: str, path: str = "") -> str:
-        return f"http://127.0.0.1:{self.environment[f'QT_{name}']}{path}"
-
-    def logs(self) -> list[Path]:
-        return [path for path in (self.run_dir / "logs").rglob("*") if path.is_file()]
-
-
-def quantum() -> list[str]:
-    return [sys.executable, "-P", "-m", "streams.cli"]
-
-
-def look_inside(run: Run) -> None:
+def look_inside(run: Any) -> None:
     """While it runs, ask as a person would: SQL over HTTP, kcat's view of a topic, the command line."""
     deadline = time.monotonic() + 60
     query = b"SELECT instrument, count() FROM trade_fills GROUP BY instrument ORDER BY instrument"
@@ -89,47 +43,31 @@ def look_inside(run: Run) -> None:
         "policy": ["policy", "set", "risk.max_positions=7", "--reason", "a smaller book", "--json"],
         "refused": ["policy", "set", "risk.leverage=30", "--json"],
     }.items():
-        done = subprocess.run([*quantum(), *command], env=os.environ | run.environment, capture_output=True, text=True, timeout=60)
-        run.asked[name] = done.stdout + done.stderr
+        run.asked[name] = run.ask(*command)
 
 
 @pytest.fixture(scope="module")
-def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    run = Run.make(tmp_path_factory.mktemp("street"), "--for", "60", QT_API_SECRET=CANARY)
+def synthetic(up: Up, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    run = up(tmp_path_factory.mktemp("street"), "--for", "60", QT_API_SECRET=CANARY)
     return run.go(look_inside)
 
 
-def assert_adds_up(run: Run) -> None:
-    assert run.code == 0, run.output[-3000:]
-    report = run.report
-    assert report["failures"] == []
-    assert report["dead_letters"] == 0
-    assert set(report["topics"]) == set(report["history"]) == {topic.name for topic in topics.ALL}
-    for name, seen in report["topics"].items():
-        assert seen["lag"] == 0, name
-    for name, seen in report["history"].items():
-        assert seen == {"records": seen["records"], "rows": seen["records"], "holes": 0, "doubles": 0}, name
-    assert len(set(report["trades"].values())) == 1, report["trades"]
-    assert len(set(report["fills"].values())) == 1, report["fills"]
-    assert report["orders_by_client_id_max"] <= 1
-
-
-def test_a_run_adds_up_from_the_exchange_to_the_last_row(synthetic: Run) -> None:
-    assert_adds_up(synthetic)
+def test_a_run_adds_up_from_the_exchange_to_the_last_row(synthetic: Any) -> None:
+    synthetic.assert_adds_up()
     assert synthetic.report["restarts"] == 0
 
 
-def test_a_position_is_opened_and_protected_within_a_minute(synthetic: Run) -> None:
+def test_a_position_is_opened_and_protected_within_a_minute(synthetic: Any) -> None:
     assert synthetic.report["positions"]["opened"] >= 1
     assert synthetic.report["first_protected_s"] <= 60
     assert synthetic.report["unprotected_worst_s"] <= 2
 
 
-def test_sql_answers_during_the_run(synthetic: Run) -> None:
+def test_sql_answers_during_the_run(synthetic: Any) -> None:
     assert re.search(r"binance\.usdm\.[A-Z]+\t\d+", synthetic.asked["sql"])
 
 
-def test_the_command_line_tells_the_truth_during_the_run(synthetic: Run) -> None:
+def test_the_command_line_tells_the_truth_during_the_run(synthetic: Any) -> None:
     status = json.loads(synthetic.asked["status"])
     assert status["topics"]["market.trades"] > 0
     assert json.loads(synthetic.asked["doctor"])["ok"] is True
@@ -140,7 +78,7 @@ def test_the_command_line_tells_the_truth_during_the_run(synthetic: Run) -> None
     assert isinstance(json.loads(synthetic.asked["positions"])["positions"], list)
 
 
-def test_a_secret_appears_nowhere(synthetic: Run) -> None:
+def test_a_secret_appears_nowhere(synthetic: Any) -> None:
     """Not in logs, topics, tables, config output or the report: everything that the run left behind is read."""
     assert "**********" in synthetic.asked["config"]
     for text in (synthetic.output, json.dumps(synthetic.report), *synthetic.asked.values()):
@@ -151,14 +89,14 @@ def test_a_secret_appears_nowhere(synthetic: Run) -> None:
         assert CANARY.encode() not in path.read_bytes(), path
 
 
-def test_logs_are_one_json_object_a_line(synthetic: Run) -> None:
+def test_logs_are_one_json_object_a_line(synthetic: Any) -> None:
     for path in synthetic.logs():
         if path.suffix == ".jsonl":
             for line in path.read_text().splitlines():
                 assert isinstance(json.loads(line), dict), f"{path}: {line}"
 
 
-def test_nothing_is_left_running(synthetic: Run) -> None:
+def test_nothing_is_left_running(synthetic: Any) -> None:
     left = []
     for proc in Path("/proc").iterdir():
         if proc.name.isdigit():
@@ -171,37 +109,9 @@ def test_nothing_is_left_running(synthetic: Run) -> None:
     assert not left
 
 
-def test_a_street_without_one_of_its_stages_is_noticed(tmp_path: Path) -> None:
-    run = Run.make(tmp_path, "--for", "5", "--without", "features").go()
-    assert run.code == 3, run.output[-3000:]
-    assert any(failure.startswith("market.trades: lag") for failure in run.report["failures"]), run.report["failures"]
-
-
-def test_real_candles_run_through_the_same_street(tmp_path: Path, shared_data: Path) -> None:
+def test_real_candles_run_through_the_same_street(up: Up, tmp_path: Path, shared_data: Path) -> None:
     market = f"candles:{shared_data / 'klines' / 'usdm_5m.parquet'}"
     policy = str(CHECKOUT / "docs" / "policies" / "scripted.json")
-    run = Run.make(tmp_path, "--for", "60", "--market", market, "--speed", "300", "--policy", policy).go()
-    assert_adds_up(run)
+    run = up(tmp_path, "--for", "60", "--market", market, "--speed", "300", "--policy", policy).go()
+    run.assert_adds_up()
     assert run.report["positions"]["opened"] >= 1
-
-
-def test_the_raw_capture_runs_through_the_same_street(tmp_path: Path, shared_data: Path) -> None:
-    """345 s of two symbols at twenty times their speed; levels of the policy `capture` lie inside its small range."""
-    policy = str(CHECKOUT / "docs" / "policies" / "capture.json")
-    arguments = ("--for", "25", "--market", f"ticks:{shared_data / 'ticks'}", "--speed", "20", "--policy", policy)
-    run = Run.make(tmp_path, *arguments, QT_SYMBOLS="BTCUSDT,ETHUSDT").go()
-    assert_adds_up(run)
-    assert run.report["positions"]["opened"] >= 1
-    assert run.report["positions"]["closed"] >= 1
-
-
-def test_a_port_in_use_is_said_in_three_lines(tmp_path: Path) -> None:
-    import socket
-
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        run = Run.make(tmp_path, "--for", "5", QT_EXCHANGE_PORT=str(taken.getsockname()[1])).go()
-    assert run.code == 2
-    assert "Traceback" not in run.output
-    assert [line.split(":")[0] for line in run.output.splitlines()[-3:]] == ["what", "why", "do"]
