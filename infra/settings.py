@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     clickhouse_database: str = "quantum"
     venue_url: str = Field(default="", description="REST of the venue; empty: the local exchange")
     venue_stream_url: str = Field(default="", description="sockets of the venue; empty: where its REST is")
+    spot_rest_url: str = Field(default="", description="REST of spot; empty: where the perpetuals' is")
+    spot_socket_url: str = Field(default="", description="WebSocket API of spot; empty: where its REST is")
     exchange_port: int = 18090
     exchange_control_port: int = 18091
     probe_port: int = Field(default=18100, description="first port of the workers' /livez /readyz /metrics; 0: any free port")
@@ -88,6 +90,14 @@ class Settings(BaseSettings):
     @property
     def stream_url(self) -> str:
         return self.venue_stream_url or "ws" + self.exchange_url.removeprefix("http")
+
+    @property
+    def spot_url(self) -> str:
+        return self.spot_rest_url or self.exchange_url
+
+    @property
+    def spot_ws_url(self) -> str:
+        return self.spot_socket_url or "ws" + self.spot_url.removeprefix("http")
 
     @property
     def exchange_control_url(self) -> str:

@@ -1,6 +1,7 @@
-"""What a venue must do for us, as a numbered list, each item tried with the client that trades. `quantum venue check` runs it.
+"""What a venue must do for us, as numbered lists, each item tried with the client that trades. `quantum venue check` runs them.
 
 Works on one instrument with the smallest size that is allowed, and leaves the account as it was: no order of ours, no position.
+This is the list of the perpetuals, and what the lists share; spot's is acceptance_spot.py.
 """
 
 from __future__ import annotations
@@ -11,12 +12,23 @@ import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from decimal import ROUND_UP, Decimal
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from infra.settings import Settings
 from infra.venue.binance.client import BinanceUsdm
 from infra.venue.binance.sockets import Socket, user_stream
-from infra.venue.port import Filters, Meaning, OrderRequest, OrderSeen, OutcomeKind, StopRequest, VenueError, VenueOrder
+from infra.venue.port import (
+    Filters,
+    Meaning,
+    OrderRequest,
+    OrderSeen,
+    OrderVenue,
+    OutcomeKind,
+    Protector,
+    StopRequest,
+    VenueError,
+    VenueOrder,
+)
 from schemas.ids import Purpose, client_id
 from schemas.trading import OrderType
 from schemas.units import OrderSide
@@ -25,43 +37,48 @@ WAIT_S = 10.0
 OLD_MS = 20_000
 
 
+class Market(OrderVenue, Protector, Protocol):
+    """What both lists lean on."""
+
+
+V = TypeVar("V", bound=Market)
+
+
 class Failed(Exception):
     """The venue did not do what the item says."""
 
 
-class Desk:
-    """What the items share: client, user stream, and the ids of this run."""
+class Desk(Generic[V]):
+    """What the items of a list share: client, user stream, and the ids of this run."""
 
-    def __init__(self, settings: Settings, instrument: str) -> None:
-        self.venue = BinanceUsdm(settings)
+    def __init__(self, venue: V, stream: Socket, instrument: str) -> None:
+        self.venue = venue
         self.instrument = instrument
         self.seen: list[OrderSeen] = []
         self.filters: Filters | None = None
         self.run = uuid.uuid4().hex
-        self.placed: list[tuple[str, bool]] = []
-        self.stream: Socket = user_stream(settings, self.venue)
+        self.placed: list[str] = []
+        self.stream = stream
         self._n = 0
 
-    def name(self, purpose: Purpose, *, algo: bool = False) -> str:
+    def name(self, purpose: Purpose) -> str:
         self._n += 1
         name = client_id(purpose, "acceptance", self.run, self._n)
-        self.placed.append((name, algo))
+        self.placed.append(name)
         return name
 
-    async def mark(self) -> Decimal:
-        found = [mark.mark for mark in await self.venue.marks() if mark.instrument == self.instrument]
-        want(bool(found), "the mark price of the instrument is told")
-        return Decimal(str(found[0]))
+    async def price(self) -> Decimal:
+        raise NotImplementedError
 
     def rules(self) -> Filters:
         if self.filters is None:
             raise Failed("the filters were not read (item 2)")
         return self.filters
 
-    def size(self, mark: Decimal) -> Decimal:
+    def size(self, price: Decimal) -> Decimal:
         """The smallest that may open, with a tenth to spare."""
         rules = self.rules()
-        least = max(rules.min_quantity, rules.min_notional * Decimal("1.1") / mark)
+        least = max(rules.min_quantity, rules.min_notional * Decimal("1.1") / price)
         return (least / rules.step).to_integral_value(ROUND_UP) * rules.step
 
     def at(self, price: Decimal) -> Decimal:
@@ -93,15 +110,50 @@ class Desk:
         async for batch in self.stream.batches():
             self.seen += [event for event in batch.messages if isinstance(event, OrderSeen)]
 
+    async def limit(self, part: str = "0.97") -> OrderRequest:
+        """One that would rest at that part of the price; not sent."""
+        price = self.at(await self.price() * Decimal(part))
+        return OrderRequest(self.instrument, OrderSide.BUY, OrderType.LIMIT, self.size(price), self.name(Purpose.ENTRY), price)
+
     async def market(self, side: OrderSide, quantity: Decimal, purpose: Purpose) -> str:
         name = self.name(purpose)
         order = OrderRequest(self.instrument, side, OrderType.MARKET, quantity, name, reduce_only=purpose is not Purpose.ENTRY)
         await self.venue.place_order(order)
         return name
 
+    async def resting(self, *, anew: bool = False) -> VenueOrder:
+        """A limit order of ours that rests below the market: one from before, else a new one."""
+        if not anew:
+            for order in await self.venue.open_orders(self.instrument):
+                if order.client_id in self.placed and not order.reduce_only:
+                    return order
+        wanted = await self.limit()
+        await self.venue.place_order(wanted)
+        found = await self.venue.get_order(self.instrument, wanted.client_id)
+        if found is None:
+            raise Failed(f"{wanted.client_id} was acknowledged, and is not found by its client id")
+        return found
+
+    async def leave(self) -> None:
+        """Nothing of ours stays."""
+        for name in self.placed:
+            for cancel in (self.venue.cancel_order, self.venue.unprotect):
+                with suppress(VenueError):
+                    await cancel(self.instrument, name)
+        with suppress(VenueError):
+            if held := await self.held():
+                await self.market(OrderSide.SELL if held > 0 else OrderSide.BUY, abs(held), Purpose.CLOSE)
+
+
+class PerpetualDesk(Desk[BinanceUsdm]):
+    async def price(self) -> Decimal:
+        found = [mark.mark for mark in await self.venue.marks() if mark.instrument == self.instrument]
+        want(bool(found), "the mark price of the instrument is told")
+        return Decimal(str(found[0]))
+
     async def stop(self, part: str, quantity: Decimal | None = None) -> str:
-        name = self.name(Purpose.STOP, algo=True)
-        level = self.at(await self.mark() * Decimal(part))
+        name = self.name(Purpose.STOP)
+        level = self.at(await self.price() * Decimal(part))
         await self.venue.place_algo(StopRequest(self.instrument, OrderSide.SELL, level, name, quantity))
         return name
 
@@ -109,18 +161,25 @@ class Desk:
 class Item(NamedTuple):
     number: int
     about: str
-    run: Callable[[Desk], Awaitable[str]]
+    run: Callable[[Any], Awaitable[str]]
 
 
-ITEMS: list[Item] = []
+Run = TypeVar("Run", bound=Callable[[Any], Awaitable[str]])
 
 
-def item(about: str) -> Callable[[Callable[[Desk], Awaitable[str]]], Callable[[Desk], Awaitable[str]]]:
-    def add(run: Callable[[Desk], Awaitable[str]]) -> Callable[[Desk], Awaitable[str]]:
-        ITEMS.append(Item(len(ITEMS) + 1, about, run))
-        return run
+class Items(list[Item]):
+    """A numbered list: `@items.add("what the venue must do")`."""
 
-    return add
+    def add(self, about: str) -> Callable[[Run], Run]:
+        def remember(run: Run) -> Run:
+            self.append(Item(len(self) + 1, about, run))
+            return run
+
+        return remember
+
+
+ITEMS = Items()
+item = ITEMS.add
 
 
 def want(true: bool, what: str) -> None:
@@ -140,38 +199,31 @@ async def refused(call: Awaitable[Any], meaning: Meaning, kind: OutcomeKind = Ou
 
 async def check(settings: Settings, instrument: str) -> list[dict[str, Any]]:
     """[{number, about, ok, detail, ms}], every item tried whatever the others say."""
-    desk = Desk(settings, instrument)
+    venue = BinanceUsdm(settings)
+    async with venue:
+        return await tried(ITEMS, PerpetualDesk(venue, user_stream(settings, venue), instrument))
+
+
+async def tried(items: Items, desk: Desk[Any]) -> list[dict[str, Any]]:
     found = []
-    async with desk.venue:
-        ear = asyncio.ensure_future(desk.listen())
-        try:
-            for each in ITEMS:
-                began = time.monotonic()
-                try:
-                    ok, detail = True, await each.run(desk)
-                except (Failed, VenueError) as e:
-                    ok, detail = False, str(e)
-                row = {"number": each.number, "about": each.about, "ok": ok, "detail": detail}
-                found.append(row | {"ms": round((time.monotonic() - began) * 1000, 1)})
-        finally:
-            await _leave(desk)
-            ear.cancel()
-            await desk.stream.close()
+    ear = asyncio.ensure_future(desk.listen())
+    try:
+        for each in items:
+            began = time.monotonic()
+            try:
+                ok, detail = True, await each.run(desk)
+            except (Failed, VenueError) as e:
+                ok, detail = False, str(e)
+            row = {"number": each.number, "about": each.about, "ok": ok, "detail": detail}
+            found.append(row | {"ms": round((time.monotonic() - began) * 1000, 1)})
+    finally:
+        await desk.leave()
+        ear.cancel()
+        await desk.stream.close()
     return found
 
 
-async def _leave(desk: Desk) -> None:
-    """Nothing of ours stays."""
-    for name, algo in desk.placed:
-        with suppress(VenueError):
-            cancel = desk.venue.cancel_algo if algo else desk.venue.cancel_order
-            await cancel(desk.instrument, name)
-    with suppress(VenueError):
-        if held := await desk.held():
-            await desk.market(OrderSide.SELL if held > 0 else OrderSide.BUY, abs(held), Purpose.CLOSE)
-
-
-def page() -> str:
+def page(spot: Items) -> str:
     """docs/venue-acceptance.md"""
     lines = [
         "# What a venue must do",
@@ -180,7 +232,13 @@ def page() -> str:
         "order and no position. `--target local` (default) starts a local exchange for itself; `--target testnet` needs a testnet",
         "key in `QT_API_KEY` and `QT_API_SECRET`. Exit code 3 when an item fails. Made by `quantum venue list --markdown`.",
         "",
+        "## Perpetuals",
+        "",
         *(f"{each.number}. {each.about}" for each in ITEMS),
+        "",
+        "## Spot (`--market spot`)",
+        "",
+        *(f"{each.number}. {each.about}" for each in spot),
     ]
     return "\n".join(lines) + "\n"
 
@@ -189,7 +247,7 @@ def page() -> str:
 
 
 @item("Its clock is told, and ours follows it to within a second of its answers")
-async def clock(desk: Desk) -> str:
+async def clock(desk: PerpetualDesk) -> str:
     await desk.venue.sync_time()
     off = abs(await desk.venue.server_time() - desk.venue.request_ms())
     want(off < 1000, f"our request time is right to 1 s (off by {off} ms)")
@@ -197,7 +255,7 @@ async def clock(desk: Desk) -> str:
 
 
 @item("The instrument is listed, with a tick, a step and a smallest notional")
-async def listed(desk: Desk) -> str:
+async def listed(desk: PerpetualDesk) -> str:
     desk.filters = (await desk.venue.filters()).get(desk.instrument)
     rules = desk.rules()
     want(rules.tick > 0 and rules.step > 0 and rules.trading, "tick and step are positive, and it trades")
@@ -205,37 +263,34 @@ async def listed(desk: Desk) -> str:
 
 
 @item("The account answers a signed request; the instrument is flat to begin with")
-async def account(desk: Desk) -> str:
+async def account(desk: PerpetualDesk) -> str:
     stated = await desk.venue.account()
     want(await desk.held() == 0, "the instrument is flat: close your own position first")
     return f"equity {stated.equity:.2f}"
 
 
 @item("A request that was signed before its window is refused with -1021")
-async def fence(desk: Desk) -> str:
-    price = desk.at(await desk.mark() * Decimal("0.97"))
-    late = OrderRequest(desk.instrument, OrderSide.BUY, OrderType.LIMIT, desk.size(price), desk.name(Purpose.ENTRY), price)
-    return await refused(
-        desk.venue.place_order(late, sent_at=desk.venue.request_ms() - OLD_MS, recv_window_ms=5000), Meaning.NONE, OutcomeKind.FIX
-    )
+async def fence(desk: PerpetualDesk) -> str:
+    call = desk.venue.place_order(await desk.limit(), sent_at=desk.venue.request_ms() - OLD_MS, recv_window_ms=5000)
+    return await refused(call, Meaning.NONE, OutcomeKind.FIX)
 
 
 @item("Leverage can be set, and set again to what it is")
-async def leverage(desk: Desk) -> str:
+async def leverage(desk: PerpetualDesk) -> str:
     await desk.venue.set_leverage(desk.instrument, 3)
     await desk.venue.set_leverage(desk.instrument, 3)
     return "3"
 
 
 @item("The user stream opens")
-async def stream(desk: Desk) -> str:
+async def stream(desk: PerpetualDesk) -> str:
     await desk.connected(0)
     return "connected"
 
 
 @item("A limit order rests under our client id: acknowledged, found by it, listed, and told on the user stream")
-async def rests(desk: Desk) -> str:
-    order = await _resting(desk)
+async def rests(desk: PerpetualDesk) -> str:
+    order = await desk.resting()
     name = order.client_id
     want(order.status == "NEW" and order.filled == 0, f"it is NEW ({order.status})")
     want(name in [o.client_id for o in await desk.venue.open_orders(desk.instrument)], "it stands among the open orders")
@@ -244,15 +299,15 @@ async def rests(desk: Desk) -> str:
 
 
 @item("A second order under the same client id is refused while the first rests")
-async def once(desk: Desk) -> str:
-    order = await _resting(desk)
+async def once(desk: PerpetualDesk) -> str:
+    order = await desk.resting()
     again = OrderRequest(desk.instrument, OrderSide.BUY, OrderType.LIMIT, order.quantity, order.client_id, order.price)
     return await refused(desk.venue.place_order(again), Meaning.DUPLICATE_ID)
 
 
 @item("A resting order is cancelled by its client id; it is found as CANCELED, and cannot be cancelled again")
-async def cancels(desk: Desk) -> str:
-    order = await _resting(desk)
+async def cancels(desk: PerpetualDesk) -> str:
+    order = await desk.resting()
     await desk.venue.cancel_order(desk.instrument, order.client_id)
     found = await desk.venue.get_order(desk.instrument, order.client_id)
     want(found is not None and found.status == "CANCELED", f"it is CANCELED ({found.status if found else 'denied'})")
@@ -260,7 +315,7 @@ async def cancels(desk: Desk) -> str:
 
 
 @item("An order that was never sent is denied, in both books")
-async def denied(desk: Desk) -> str:
+async def denied(desk: PerpetualDesk) -> str:
     name = client_id(Purpose.ENTRY, "never", desk.run)
     want(await desk.venue.get_order(desk.instrument, name) is None, "the ordinary book does not know it")
     want(await desk.venue.get_algo(desk.instrument, name) is None, "the book of conditional orders does not know it")
@@ -268,8 +323,8 @@ async def denied(desk: Desk) -> str:
 
 
 @item("An order below the smallest notional is refused for good")
-async def small(desk: Desk) -> str:
-    rules, price = desk.rules(), desk.at(await desk.mark() * Decimal("0.97"))
+async def small(desk: PerpetualDesk) -> str:
+    rules, price = desk.rules(), desk.at(await desk.price() * Decimal("0.97"))
     if rules.min_quantity * price >= rules.min_notional:
         return "cannot be tried: the smallest quantity is large enough"
     order = OrderRequest(desk.instrument, OrderSide.BUY, OrderType.LIMIT, rules.min_quantity, desk.name(Purpose.ENTRY), price)
@@ -277,14 +332,14 @@ async def small(desk: Desk) -> str:
 
 
 @item("A reduce-only order without a position is refused as having nothing to reduce")
-async def nothing(desk: Desk) -> str:
-    size = desk.size(await desk.mark())
+async def nothing(desk: PerpetualDesk) -> str:
+    size = desk.size(await desk.price())
     return await refused(desk.market(OrderSide.SELL, size, Purpose.CLOSE), Meaning.NOTHING_TO_REDUCE)
 
 
 @item("A market order fills: told on the user stream with our client id, listed among our trades, and the position is their sum")
-async def fills(desk: Desk) -> str:
-    size = desk.size(await desk.mark())
+async def fills(desk: PerpetualDesk) -> str:
+    size = desk.size(await desk.price())
     name = await desk.market(OrderSide.BUY, size, Purpose.ENTRY)
     done = await desk.heard(lambda seen: seen.order.client_id == name and seen.order.status == "FILLED", f"{name} is filled")
     told = sum((s.fill.quantity for s in desk.seen if s.fill is not None and s.order.client_id == name), Decimal(0))
@@ -296,14 +351,14 @@ async def fills(desk: Desk) -> str:
 
 
 @item("The newest orders of an instrument are listed with their client ids: a second way to an order")
-async def newest(desk: Desk) -> str:
+async def newest(desk: PerpetualDesk) -> str:
     name = await _position(desk)
     want(name in [order.client_id for order in await desk.venue.newest_orders(desk.instrument)], f"{name} is among them")
     return "listed"
 
 
 @item("A closePosition stop by mark price rests in the other book, found by its client id, and not among ordinary orders")
-async def net(desk: Desk) -> str:
+async def net(desk: PerpetualDesk) -> str:
     await _position(desk)
     name = await desk.stop("0.95")
     found = await desk.venue.get_algo(desk.instrument, name)
@@ -317,13 +372,13 @@ async def net(desk: Desk) -> str:
 
 
 @item("A second closePosition stop on that side is refused as existing already")
-async def one_net(desk: Desk) -> str:
+async def one_net(desk: PerpetualDesk) -> str:
     await _net(desk)
     return await refused(desk.stop("0.94"), Meaning.STOP_EXISTS)
 
 
 @item("A quantity stop stands before the net")
-async def two_stops(desk: Desk) -> str:
+async def two_stops(desk: PerpetualDesk) -> str:
     await _net(desk)
     name = await desk.stop("0.96", await desk.held())
     found = await desk.venue.get_algo(desk.instrument, name)
@@ -333,15 +388,15 @@ async def two_stops(desk: Desk) -> str:
 
 
 @item("A stop on the wrong side of the mark is refused as triggering at once")
-async def passed(desk: Desk) -> str:
+async def passed(desk: PerpetualDesk) -> str:
     await _position(desk)
     return await refused(desk.stop("1.03", await desk.held()), Meaning.WOULD_TRIGGER)
 
 
 @item("A reduce-only limit order rests as a take-profit, and is cancelled")
-async def take_profit(desk: Desk) -> str:
+async def take_profit(desk: PerpetualDesk) -> str:
     await _position(desk)
-    name, price = desk.name(Purpose.TAKE_PROFIT), desk.at(await desk.mark() * Decimal("1.03"))
+    name, price = desk.name(Purpose.TAKE_PROFIT), desk.at(await desk.price() * Decimal("1.03"))
     order = OrderRequest(desk.instrument, OrderSide.SELL, OrderType.LIMIT, await desk.held(), name, price, reduce_only=True)
     await desk.venue.place_order(order)
     found = await desk.venue.get_order(desk.instrument, name)
@@ -351,17 +406,17 @@ async def take_profit(desk: Desk) -> str:
 
 
 @item("The user stream comes back after it was given up, and tells again")
-async def again(desk: Desk) -> str:
+async def again(desk: PerpetualDesk) -> str:
     before = desk.stream.epoch
     desk.stream.doubt("the acceptance list wants to see it come back")
     await desk.connected(before)
-    order = await _resting(desk, anew=True)
+    order = await desk.resting(anew=True)
     await desk.heard(lambda seen: seen.order.client_id == order.client_id, "an order after the new connection")
     return f"connection {desk.stream.epoch}"
 
 
 @item("A reduce-only market order closes the position, and what stays open is zero")
-async def closes(desk: Desk) -> str:
+async def closes(desk: PerpetualDesk) -> str:
     await _position(desk)
     name = await desk.market(OrderSide.SELL, await desk.held(), Purpose.CLOSE)
     await desk.heard(lambda seen: seen.order.client_id == name and seen.order.status == "FILLED", f"{name} is filled")
@@ -370,17 +425,17 @@ async def closes(desk: Desk) -> str:
 
 
 @item("The net of a position that is gone ends by itself or can be cancelled: nothing of it rests")
-async def no_orphan(desk: Desk) -> str:
-    resting = [order for order in await desk.venue.open_algo_orders(desk.instrument) if order.client_id in dict(desk.placed)]
+async def no_orphan(desk: PerpetualDesk) -> str:
+    resting = [order for order in await desk.venue.open_algo_orders(desk.instrument) if order.client_id in desk.placed]
     for order in resting:
         await desk.venue.cancel_algo(desk.instrument, order.client_id)
-    left = [o for o in await desk.venue.open_algo_orders(desk.instrument) if o.client_id in dict(desk.placed)]
+    left = [o for o in await desk.venue.open_algo_orders(desk.instrument) if o.client_id in desk.placed]
     want(not left, f"{len(left)} conditional orders of ours rest")
     return f"{len(resting)} had to be cancelled"
 
 
 @item("Answers tell how much of the request weight is used")
-async def weight(desk: Desk) -> str:
+async def weight(desk: PerpetualDesk) -> str:
     await desk.venue.account()
     used = desk.venue.rest.used_weight
     want(used > 0, "X-MBX-USED-WEIGHT-1M stands in the answer")
@@ -390,32 +445,16 @@ async def weight(desk: Desk) -> str:
 # -- what items need first
 
 
-async def _resting(desk: Desk, *, anew: bool = False) -> VenueOrder:
-    """A limit order of ours that rests below the market: one from before, else a new one."""
-    if not anew:
-        ours = dict(desk.placed)
-        for order in await desk.venue.open_orders(desk.instrument):
-            if order.client_id in ours and not order.reduce_only:
-                return order
-    price = desk.at(await desk.mark() * Decimal("0.97"))
-    name = desk.name(Purpose.ENTRY)
-    await desk.venue.place_order(OrderRequest(desk.instrument, OrderSide.BUY, OrderType.LIMIT, desk.size(price), name, price))
-    found = await desk.venue.get_order(desk.instrument, name)
-    if found is None:
-        raise Failed(f"{name} was acknowledged, and is not found by its client id")
-    return found
-
-
-async def _position(desk: Desk) -> str:
+async def _position(desk: PerpetualDesk) -> str:
     """A position; gives the client id of an order that was filled for it."""
     if not await desk.held():
-        await desk.market(OrderSide.BUY, desk.size(await desk.mark()), Purpose.ENTRY)
+        await desk.market(OrderSide.BUY, desk.size(await desk.price()), Purpose.ENTRY)
     want(await desk.held() > 0, "a market order has opened a position")
     filled = [seen.order.client_id for seen in desk.seen if seen.fill is not None]
-    return filled[-1] if filled else desk.placed[-1][0]
+    return filled[-1] if filled else desk.placed[-1]
 
 
-async def _net(desk: Desk) -> None:
+async def _net(desk: PerpetualDesk) -> None:
     await _position(desk)
     if not any(order.close_position for order in await desk.venue.open_algo_orders(desk.instrument)):
         await desk.stop("0.95")

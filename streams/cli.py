@@ -472,12 +472,13 @@ def bench_matrix(
 def venue_check(
     target: Annotated[str, typer.Option(help="local: an exchange of its own; testnet: needs a key.")] = "local",
     symbol: Annotated[str, typer.Option(help="The instrument to try it on.")] = "BTCUSDT",
+    market: Annotated[str, typer.Option(help="usdm: perpetuals; spot.")] = "usdm",
     as_json: Json = False,
 ) -> None:
     """Try the acceptance list on a venue, with the client that trades."""
     from streams.venue_check import run
 
-    found = run(settings(), target, symbol)
+    found = run(settings(), target, symbol, market)
     lines = [f"{'pass' if i['ok'] else 'FAIL'} {i['number']:>2}. {i['about']}\n         {i['detail']}" for i in found["items"]]
     show(found, as_json, [*lines, f"{found['passed']} of {found['of']}"])
     if not found["ok"]:
@@ -486,13 +487,16 @@ def venue_check(
 
 @venue_app.command("list")
 def venue_list(markdown: Annotated[bool, typer.Option("--markdown", help="The docs page.")] = False, as_json: Json = False) -> None:
-    """The acceptance list."""
+    """The acceptance lists."""
+    from streams import acceptance_spot
     from streams.acceptance import ITEMS, page
 
+    spot = acceptance_spot.ITEMS
     if markdown:
-        print(page(), end="")
+        print(page(spot), end="")
         return
-    show({"items": [i.about for i in ITEMS]}, as_json, [f"{i.number:>2}. {i.about}" for i in ITEMS])
+    lines = [*(f"{i.number:>2}. {i.about}" for i in ITEMS), "spot", *(f"{i.number:>2}. {i.about}" for i in spot)]
+    show({"items": [i.about for i in ITEMS], "spot": [i.about for i in spot]}, as_json, lines)
 
 
 @bench_app.command("forecasters")

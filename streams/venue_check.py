@@ -11,20 +11,28 @@ from typing import Any
 from infra.errors import UserError
 from infra.ports import free_ports
 from infra.settings import Settings, load
-from infra.venue.binance.filters import instrument_of
+from infra.venue.binance.filters import MARKET, SPOT, instrument_of
 from infra.venue.port import VenueError
-from streams.acceptance import check
+from streams import acceptance, acceptance_spot
 from streams.launcher import Process, python
 
-TESTNET = {"venue_url": "https://demo-fapi.binance.com", "venue_stream_url": "wss://fstream.binancefuture.com"}
+TESTNET = {
+    "venue_url": "https://demo-fapi.binance.com",
+    "venue_stream_url": "wss://fstream.binancefuture.com",
+    "spot_rest_url": "https://testnet.binance.vision",
+    "spot_socket_url": "wss://ws-api.testnet.binance.vision",
+}
 LOCAL_KEY = "local-key"
+LISTS = {MARKET: acceptance.check, SPOT: acceptance_spot.check}
 
 
-def run(settings: Settings, target: str, symbol: str = "BTCUSDT") -> dict[str, Any]:
-    """{"target", "ok", "passed", "of", "items"}. Raises UserError: an unknown target, no keys, no answer."""
+def run(settings: Settings, target: str, symbol: str = "BTCUSDT", market: str = MARKET) -> dict[str, Any]:
+    """{"target", "market", "ok", "passed", "of", "items"}. Raises UserError: an unknown target or market, no keys, no answer."""
+    if market not in LISTS:
+        raise UserError(f"no market {market!r}", "there is none of that name", f"one of: {', '.join(LISTS)}")
     match target:
         case "local":
-            items = _on_local(symbol)
+            items = _on_local(symbol, market)
         case "testnet":
             if settings.api_key.get_secret_value() == LOCAL_KEY:
                 raise UserError(
@@ -32,14 +40,14 @@ def run(settings: Settings, target: str, symbol: str = "BTCUSDT") -> dict[str, A
                     "there is no key for it",
                     "make one on the testnet's site and set QT_API_KEY and QT_API_SECRET",
                 )
-            items = _try(settings.model_copy(update=TESTNET), symbol)
+            items = _try(settings.model_copy(update=TESTNET), symbol, market)
         case _:
             raise UserError(f"no target {target!r}", "there is none of that name", "one of: local, testnet")
     passed = sum(item["ok"] for item in items)
-    return {"target": target, "ok": passed == len(items), "passed": passed, "of": len(items), "items": items}
+    return {"target": target, "market": market, "ok": passed == len(items), "passed": passed, "of": len(items), "items": items}
 
 
-def _on_local(symbol: str) -> list[dict[str, Any]]:
+def _on_local(symbol: str, market: str) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="quantum-venue-") as directory:
         port, control_port = free_ports(2)
         settings = load(exchange_port=port, exchange_control_port=control_port, venue_url="", venue_stream_url="")
@@ -47,7 +55,7 @@ def _on_local(symbol: str) -> list[dict[str, Any]]:
         exchange.start()
         try:
             exchange.wait_ready()
-            return _try(settings, symbol)
+            return _try(settings, symbol, market)
         finally:
             exchange.stop()
 
@@ -63,8 +71,8 @@ def local_exchange(settings: Settings, symbol: str, directory: Path) -> Process:
     return Process("exchange", argv, env, directory / "exchange.jsonl", f"{settings.exchange_url}/fapi/v1/time")
 
 
-def _try(settings: Settings, symbol: str) -> list[dict[str, Any]]:
+def _try(settings: Settings, symbol: str, market: str) -> list[dict[str, Any]]:
     try:
-        return asyncio.run(check(settings, instrument_of(symbol)))
+        return asyncio.run(LISTS[market](settings, instrument_of(symbol, market)))
     except VenueError as e:
         raise UserError(f"{settings.exchange_url} cannot be checked", str(e), "look whether it can be reached from here") from e

@@ -16,7 +16,7 @@ from infra.ports import free_ports
 from infra.settings import Settings, load
 from infra.venue.binance.client import BinanceUsdm
 from infra.venue.binance.filters import instrument_of
-from streams import doctor
+from streams import acceptance_spot, doctor
 from streams.acceptance import check, page
 from streams.venue_check import local_exchange, run
 
@@ -48,6 +48,11 @@ def test_every_item_passes_on_the_local_exchange_and_nothing_of_ours_stays(setti
     assert asyncio.run(left()) == []
 
 
+def test_every_item_of_spot_passes_too(settings: Settings) -> None:
+    items = asyncio.run(acceptance_spot.check(settings, instrument_of("BTCUSDT", "spot")))
+    assert [item for item in items if not item["ok"]] == []
+
+
 def test_an_item_that_fails_is_named_and_the_others_are_tried(settings: Settings) -> None:
     fault = json.dumps({"route": "DELETE order", "kind": "refuse-2011", "count": 1000}).encode()
     url = f"{settings.exchange_control_url}/control/faults"
@@ -65,4 +70,4 @@ def test_the_testnet_needs_a_key_of_its_own() -> None:
 
 def test_the_docs_page_is_the_list() -> None:
     made = (CHECKOUT / "docs" / "venue-acceptance.md").read_text()
-    assert made == page(), "run: quantum venue list --markdown > docs/venue-acceptance.md"
+    assert made == page(acceptance_spot.ITEMS), "run: quantum venue list --markdown > docs/venue-acceptance.md"

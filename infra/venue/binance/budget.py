@@ -18,6 +18,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 ORDERS_A_10S: Final = 300
+SPOT_ORDERS_A_10S: Final = 100
+SPOT_WEIGHT: Final = 6000
 ENTRIES_UP_TO: Final = 0.80
 """Of the account's orders in 10 s, beyond which only orders that reduce are sent."""
 MINUTE_S: Final = 60.0
@@ -47,6 +49,27 @@ _WEIGHTS: Final = {
 _ORDERS: Final = ("order", "algoOrder")
 
 
+_SPOT_BY_SYMBOL: Final = {"openOrders": (6, 80), "ticker/bookTicker": (2, 4)}
+_SPOT_WEIGHTS: Final = {
+    "account": 20,
+    "myTrades": 20,
+    "allOrders": 20,
+    "exchangeInfo": 20,
+    "allOrderList": 20,
+    "openOrderList": 6,
+}
+
+
+def spot_weight_of(method: str, path: str, params: Mapping[str, Any]) -> int:
+    """The same on spot, whose account of weight is another one."""
+    if path in _SPOT_BY_SYMBOL:
+        one, all_ = _SPOT_BY_SYMBOL[path]
+        return one if "symbol" in params else all_
+    if method == "get" and path in ("order", "orderList"):
+        return 4
+    return _SPOT_WEIGHTS.get(path, 1)
+
+
 def weight_of(method: str, path: str, params: Mapping[str, Any]) -> int:
     """Of one request; paths without version. Placing an order weighs nothing and counts as one."""
     if method == "post" and path in _ORDERS:
@@ -61,10 +84,12 @@ def weight_of(method: str, path: str, params: Mapping[str, Any]) -> int:
 
 
 class Budget:
-    """Of one process. `limit`: weight a minute of the address. `clock` in seconds, steady."""
+    """Of one process. `limit`: weight a minute of the address; `orders`: of the account in 10 s. `clock` in seconds, steady."""
 
-    def __init__(self, share: float, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._share, self._limit = share * limit, limit
+    def __init__(
+        self, share: float, limit: int, clock: Callable[[], float] = time.monotonic, *, orders: int = ORDERS_A_10S
+    ) -> None:
+        self._share, self._limit, self._most_orders = share * limit, limit, orders
         self.waited_s = 0.0
         self.refused = 0
         self._clock = clock
@@ -100,7 +125,7 @@ class Budget:
     def entry_fits(self) -> bool:
         """Whether the account's order count leaves room for one that does not reduce."""
         at, count = self._orders
-        fits = count < ENTRIES_UP_TO * ORDERS_A_10S or self._clock() - at >= 10.0
+        fits = count < ENTRIES_UP_TO * self._most_orders or self._clock() - at >= 10.0
         self.refused += not fits
         return fits
 

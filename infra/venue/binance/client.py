@@ -1,26 +1,18 @@
-"""python-binance's AsyncClient, made safe for money: redirected, signed with a given time, fixed-point numbers, our errors.
-
-Traps of the library that this file exists for: its class attributes are its only addresses; it overwrites timestamp and
-recvWindow unless they are set while signing; it drops `newClientOrderId` of conditional orders; it writes floats as 1e-05.
-"""
+"""USD-M futures by python-binance's AsyncClient: our verbs, its words. How a call is made: calls.py."""
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 import aiohttp
-import msgspec
-from binance import AsyncClient
 from binance.exceptions import BinanceAPIException, BinanceRequestException
 
 from infra.settings import Settings
 from infra.venue.binance import wire
 from infra.venue.binance.budget import SHARES, Budget, Lane, weight_of
-from infra.venue.binance.errors import ApiError, classify
+from infra.venue.binance.calls import TIMEOUT_S, Calls, named
+from infra.venue.binance.errors import classify
 from infra.venue.binance.filters import parse_filters
 from infra.venue.binance.key import Permissions
 from infra.venue.binance.key import parse as parse_key
@@ -34,6 +26,7 @@ from infra.venue.port import (
     OrderRequest,
     Outcome,
     OutcomeKind,
+    Protection,
     PublicTrade,
     StopRequest,
     TradingVenue,
@@ -45,149 +38,24 @@ from infra.venue.port import (
 )
 from schemas.ids import symbol_of
 from schemas.trading import OrderType
-from schemas.units import decimal_text
-
-RECV_WINDOW_MS = 5000
-TIMEOUT_S = 8.0
-CLOCK_MAX_AGE_S = 600.0
-TOO_MANY_ORDERS = -1015
-
-_SENT_AT, _WINDOW = "__sent_at", "__recv_window"
 
 
-class RestClient(AsyncClient):  # type: ignore[misc]  # the library has no types
-    """The library with its addresses moved and its signing and answers corrected. Build it by `rest_client`."""
+class BinanceUsdm(Calls):
+    """USD-M futures: MarketVenue, TradingVenue and Protector (infra/venue/port.py).
 
-    def __init__(self, api_key: str, api_secret: str, timeout_s: float) -> None:
-        self.used_weight = 0
-        self.budget: Budget | None = None
-        super().__init__(api_key, api_secret, requests_params={"timeout": aiohttp.ClientTimeout(total=timeout_s)})
-
-    def _generate_signature(self, data: dict[str, Any], uri_encode: bool = True) -> str:
-        """A given time and window win over the library's own, which it has just written into `data`."""
-        sent_at, window = data.pop(_SENT_AT, None), data.pop(_WINDOW, None)
-        if sent_at is not None:
-            data["timestamp"] = sent_at
-        data["recvWindow"] = window or RECV_WINDOW_MS
-        return str(super()._generate_signature(data, uri_encode))
-
-    async def _handle_response(self, response: aiohttp.ClientResponse) -> Any:
-        weight, count = _number(response, "X-MBX-USED-WEIGHT-1M"), _number(response, "X-MBX-ORDER-COUNT-10S")
-        self.used_weight = weight if weight is not None else self.used_weight
-        if self.budget is not None:
-            self.budget.told(weight, count)
-        body = await response.text()
-        if not 200 <= response.status < 300:
-            raise ApiError(response, response.status, body)
-        if not body:
-            return {}
-        try:
-            return msgspec.json.decode(body)
-        except msgspec.DecodeError as e:
-            raise BinanceRequestException(f"{response.status} {body[:200]}") from e
-
-
-def _number(response: aiohttp.ClientResponse, header: str) -> int | None:
-    text = response.headers.get(header)
-    return int(text) if text is not None and text.isdigit() else None
-
-
-def rest_client(settings: Settings, timeout_s: float = TIMEOUT_S) -> RestClient:
-    """A client of the venue that `settings` name. Needs a running event loop."""
-    return _redirected(settings.exchange_url)(
-        settings.api_key.get_secret_value(), settings.api_secret.get_secret_value(), timeout_s
-    )
-
-
-def _redirected(http: str) -> type[RestClient]:
-    """The addresses are class attributes, formatted in __init__: a subclass is the only way to move them."""
-    ws = "ws" + http.removeprefix("http")
-    fapi, data, other = f"{http}/fapi", f"{http}/futures/data", f"{http}/elsewhere"
-    urls = {
-        **dict.fromkeys(("API_URL", "API_TESTNET_URL", "API_DEMO_URL"), f"{http}/api"),
-        **dict.fromkeys(("FUTURES_URL", "FUTURES_TESTNET_URL", "FUTURES_DEMO_URL"), fapi),
-        **dict.fromkeys(("FUTURES_DATA_URL", "FUTURES_DATA_TESTNET_URL"), data),
-        **dict.fromkeys(("FUTURES_COIN_URL", "FUTURES_COIN_TESTNET_URL", "FUTURES_COIN_DEMO_URL"), other),
-        **dict.fromkeys(("FUTURES_COIN_DATA_URL", "FUTURES_COIN_DATA_TESTNET_URL", "PAPI_URL"), other),
-        **dict.fromkeys(("OPTIONS_URL", "OPTIONS_TESTNET_URL"), other),
-        **dict.fromkeys(("WS_API_URL", "WS_API_TESTNET_URL", "WS_API_DEMO_URL"), f"{ws}/ws-api/v3"),
-        **dict.fromkeys(("WS_FUTURES_URL", "WS_FUTURES_TESTNET_URL", "WS_FUTURES_DEMO_URL"), f"{ws}/ws-fapi/v1"),
-        "MARGIN_API_URL": f"{http}/sapi",
-        "WEBSITE_URL": http,
-    }
-    return type("RedirectedClient", (RestClient,), urls)
-
-
-class BinanceUsdm:
-    """USD-M futures: MarketVenue and TradingVenue (infra/venue/port.py). Every verb raises VenueError and nothing else.
-
-    `async with BinanceUsdm(settings) as venue:` synchronises the clock on the way in and closes the session on the way out.
-    `who`: whose share of the rate budget it spends (budget.py). `patient`: its reading is history, which waits for quiet times.
+    `who`: whose share of the rate budget it spends (budget.py).
     """
 
+    side_by_side = True
+
     def __init__(self, settings: Settings, timeout_s: float = TIMEOUT_S, *, who: str = "people", patient: bool = False) -> None:
-        self.budget = Budget(SHARES[who], settings.weight_limit)
-        self._settings = settings
-        self._timeout_s = timeout_s
-        self._patient = patient
-        self._rest: RestClient | None = None
-        self._clock_at: float | None = None
-        self._quiet_until = 0.0
-        self._banned = False
-        self._clock_lock = asyncio.Lock()
-        self._filters: dict[str, Filters] = {}
+        super().__init__(settings, settings.exchange_url, Budget(SHARES[who], settings.weight_limit), timeout_s, patient=patient)
 
-    async def __aenter__(self) -> BinanceUsdm:
-        self.open()
-        return self
+    async def _request(self, method: str, path: str, signed: bool, version: int | None, body: Mapping[str, Any]) -> Any:
+        return await self.rest._request_futures_api(method, path, signed, version or 1, **body)
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    def open(self) -> None:
-        """Makes the session; talks to nobody yet."""
-        self._rest = rest_client(self._settings, self._timeout_s)
-        self._rest.budget = self.budget
-
-    async def close(self) -> None:
-        if self._rest is not None:
-            await self._rest.close_connection()
-            await self._rest.ws_future.close()
-            self._rest = None
-
-    @property
-    def rest(self) -> RestClient:
-        assert self._rest is not None, "open() first"
-        return self._rest
-
-    # -- clock
-
-    def request_ms(self) -> int:
-        """The real clock as the venue sees it."""
-        return int(time.time() * 1000 + self.rest.timestamp_offset)
-
-    async def server_time(self) -> int:
-        return int((await self._call("server_time", "get", "time"))["serverTime"])
-
-    async def sync_time(self) -> None:
-        """Offset of the venue's clock: the middle of the quickest of three round trips."""
-        best = float("inf")
-        for _ in range(3):
-            before = time.time() * 1000
-            server = await self.server_time()
-            after = time.time() * 1000
-            if after - before < best:
-                best = after - before
-                self.rest.timestamp_offset = int(server - (before + after) / 2)
-        self._clock_at = time.monotonic()
-
-    async def _clock(self, *, may_wait: bool) -> None:
-        """Signing needs a clock. One that is old is renewed, but never in the way of an order."""
-        if self._clock_at is not None and (not may_wait or time.monotonic() - self._clock_at < CLOCK_MAX_AGE_S):
-            return
-        async with self._clock_lock:
-            if self._clock_at is None or time.monotonic() - self._clock_at >= CLOCK_MAX_AGE_S:
-                await self.sync_time()
+    def _weight(self, method: str, path: str, params: Mapping[str, Any]) -> int:
+        return weight_of(method, path, params)
 
     # -- public
 
@@ -195,8 +63,7 @@ class BinanceUsdm:
         """Filters by instrument, of what is listed."""
         info = await self._call("filters", "get", "exchangeInfo")
         found = (parse_filters(symbol) for symbol in info["symbols"] if symbol.get("contractType", "PERPETUAL") == "PERPETUAL")
-        self._filters = {filters.instrument: filters for filters in found}
-        return self._filters
+        return {filters.instrument: filters for filters in found}
 
     async def klines(self, instrument: str, interval: str, limit: int) -> list[Kline]:
         """The newest `limit`, oldest first; the last one may still be open."""
@@ -292,19 +159,38 @@ class BinanceUsdm:
         return wire.algo_order(row) if row else None
 
     async def open_orders(self, instrument: str | None = None) -> list[VenueOrder]:
-        return [wire.order(row) for row in await self._signed("open_orders", "get", "openOrders", _symbol(instrument))]
+        return [wire.order(row) for row in await self._signed("open_orders", "get", "openOrders", named(instrument))]
 
     async def open_algo_orders(self, instrument: str | None = None) -> list[VenueOrder]:
-        rows = await self._signed("open_algo_orders", "get", "openAlgoOrders", _symbol(instrument))
+        rows = await self._signed("open_algo_orders", "get", "openAlgoOrders", named(instrument))
         return [wire.algo_order(row) for row in (rows if isinstance(rows, list) else rows.get("orders", []))]
 
     async def newest_orders(self, instrument: str) -> list[VenueOrder]:
         """Of the ordinary book, whatever their state, oldest first: another way to an order than asking for its id."""
-        return [wire.order(row) for row in await self._signed("newest_orders", "get", "allOrders", _symbol(instrument))]
+        return [wire.order(row) for row in await self._signed("newest_orders", "get", "allOrders", named(instrument))]
 
     async def newest_algo_orders(self, instrument: str) -> list[VenueOrder]:
-        rows = await self._signed("newest_algo_orders", "get", "allAlgoOrders", _symbol(instrument))
+        rows = await self._signed("newest_algo_orders", "get", "allAlgoOrders", named(instrument))
         return [wire.algo_order(row) for row in rows]
+
+    # -- protection
+
+    async def protect(self, wanted: Protection, *, sent_at: int | None = None, recv_window_ms: int | None = None) -> Ack:
+        """A stop by mark price; a take-profit is an order of its own here. STOP_EXISTS: one closes the whole position already."""
+        assert wanted.take_profit is None, "perpetuals do not pair a stop with a take-profit"
+        stop = StopRequest(wanted.instrument, wanted.side, wanted.stop_price, wanted.client_id, wanted.quantity)
+        return await self.place_algo(stop, sent_at=sent_at, recv_window_ms=recv_window_ms)
+
+    async def unprotect(self, instrument: str, client_id: str) -> None:
+        await self.cancel_algo(instrument, client_id)
+
+    async def protections(self, instrument: str) -> list[Protection]:
+        """Stops that can only reduce, whoever placed them."""
+        return [
+            Protection(instrument, o.side, o.trigger_price, o.client_id, None if o.close_position else o.quantity)
+            for o in await self.open_algo_orders(instrument)
+            if o.live and o.type == OrderType.STOP_MARKET and (o.close_position or o.reduce_only)
+        ]
 
     # -- the account
 
@@ -343,83 +229,6 @@ class BinanceUsdm:
 
     async def close_listen_key(self) -> None:
         await self._call("close_listen_key", "delete", "listenKey")
-
-    # -- how a call is made
-
-    async def _order(self, verb: str, path: str, params: dict[str, Any], sent_at: int | None, recv_window_ms: int | None) -> Any:
-        if sent_at is not None:
-            params[_SENT_AT] = sent_at
-        if recv_window_ms is not None:
-            params[_WINDOW] = recv_window_ms
-        return await self._signed(verb, "post", path, params, order=True)
-
-    async def _signed(
-        self, verb: str, method: str, path: str, params: Mapping[str, Any] | None = None, *, version: int = 1, order: bool = False
-    ) -> Any:
-        await self._clock(may_wait=not order)
-        try:
-            return await self._call(verb, method, path, params, signed=True, version=version)
-        except VenueError as e:
-            if e.outcome.code != -1021:
-                raise
-            self._clock_at = None
-            if order:
-                raise  # the fence against requests that were frozen on their way: never retried in place
-        await self._clock(may_wait=True)
-        return await self._call(verb, method, path, params, signed=True, version=version)
-
-    async def _call(
-        self,
-        verb: str,
-        method: str,
-        path: str,
-        params: Mapping[str, Any] | None = None,
-        *,
-        signed: bool = False,
-        version: int = 1,
-        calm: bool = False,
-    ) -> Any:
-        lane = Lane.CALM if method == "get" and (calm or self._patient) else Lane.TRADE if method == "get" else Lane.PROTECT
-        await self.budget.wait(lane, weight_of(method, path, params or {}))
-        self._quiet(verb, method)
-        data = {key: _text(value) for key, value in (params or {}).items()}
-        body = {"data": data} if data or signed else {}
-        try:
-            return await self.rest._request_futures_api(method, path, signed, version, **body)
-        except (BinanceAPIException, BinanceRequestException, aiohttp.ClientError, TimeoutError, OSError) as e:
-            outcome = classify(e)
-            if outcome.retry_after_s is not None and outcome.code != TOO_MANY_ORDERS:
-                self._quiet_until = time.monotonic() + outcome.retry_after_s
-                self._banned = outcome.banned
-            raise VenueError(verb, outcome) from e
-
-    def _quiet(self, verb: str, method: str) -> None:
-        """The venue has asked for silence: whoever asks on is banned, and for longer each time. Orders and cancels cost (almost)
-        no weight and may be protection, so only a ban stops them."""
-        left_s = self._quiet_until - time.monotonic()
-        if left_s > 0 and (self._banned or method == "get"):
-            detail = f"the exchange wants to be left alone for another {left_s:.1f} s"
-            raise VenueError(verb, Outcome(OutcomeKind.NOT_ACCEPTED_RETRY, None, detail, Meaning.NONE, left_s, self._banned))
-
-    async def _tolerant(self, meaning: Meaning, call: Any) -> Any:
-        """The answer, or None where the refusal means `meaning`."""
-        try:
-            return await call
-        except VenueError as e:
-            if e.outcome.kind is OutcomeKind.SEMANTIC and e.outcome.meaning is meaning:
-                return None
-            raise
-
-
-def _symbol(instrument: str | None) -> dict[str, str]:
-    return {"symbol": symbol_of(instrument)} if instrument else {}
-
-
-def _text(value: Any) -> Any:
-    """Plain digits and lower-case truth: `1E+2` breaks the signature, `True` is no boolean to Binance."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return decimal_text(value) if isinstance(value, Decimal) else value
 
 
 if TYPE_CHECKING:

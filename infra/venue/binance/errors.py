@@ -96,6 +96,15 @@ TABLE: Final[dict[int, Row]] = {
     -2015: Row(AUTH, "key, address or permission refused"),
 }
 
+SPOT_SAYS: Final[dict[tuple[int, str], Meaning]] = {
+    (-2010, "Duplicate order sent."): Meaning.DUPLICATE_ID,
+    (-2010, "Order would trigger immediately."): Meaning.WOULD_TRIGGER,
+    (-2010, "Stop price would trigger immediately."): Meaning.WOULD_TRIGGER,
+    (-2010, "The relationship of the prices for the orders is not correct."): Meaning.WOULD_TRIGGER,
+    (-2018, "Order list does not exist."): Meaning.NO_SUCH_ORDER,
+}
+"""Spot has one code for many refusals: there the words are the code. A pair whose prices have passed the market would trigger."""
+
 NOT_DONE_503: Final = "Service Unavailable."
 """The one 503 that promises that nothing was done. Every other may hide an accepted order."""
 
@@ -131,6 +140,8 @@ def _refused(error: BinanceAPIException) -> Outcome:
     detail = str(error.message) if code else f"HTTP {status} {_plain(body)}".strip()
     if status in (418, 429):
         return Outcome(RETRY, code or None, detail, retry_after_s=wait, banned=status == 418)
+    if (meaning := SPOT_SAYS.get((code, str(error.message)))) is not None:
+        return Outcome(SEMANTIC, code, detail, meaning, wait)
     row = TABLE.get(code)
     if row is not None:
         return Outcome(row.kind, code, detail, row.meaning, wait)

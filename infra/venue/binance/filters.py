@@ -12,11 +12,11 @@ from typing import Any
 from infra.venue.port import Filters
 from schemas import ids
 
-VENUE, MARKET = "binance", "usdm"
+VENUE, MARKET, SPOT = "binance", "usdm", "spot"
 
 
-def instrument_of(symbol: str) -> str:
-    return ids.instrument(VENUE, MARKET, symbol)
+def instrument_of(symbol: str, market: str = MARKET) -> str:
+    return ids.instrument(VENUE, market, symbol)
 
 
 def parse_filters(symbol: Mapping[str, Any]) -> Filters:
@@ -37,6 +37,28 @@ def parse_filters(symbol: Mapping[str, Any]) -> Filters:
         up_multiplier=Decimal(percent.get("multiplierUp", "1.05")),
         down_multiplier=Decimal(percent.get("multiplierDown", "0.95")),
         trading=symbol.get("status") == "TRADING" and symbol.get("contractType", "PERPETUAL") == "PERPETUAL",
+    )
+
+
+def parse_spot_filters(symbol: Mapping[str, Any]) -> Filters:
+    """The same of spot, which names some of them otherwise; a market lot of 0 is none of its own. The band is a seller's."""
+    found = {entry["filterType"]: entry for entry in symbol["filters"]}
+    price, lot = found["PRICE_FILTER"], found["LOT_SIZE"]
+    percent = found.get("PERCENT_PRICE_BY_SIDE", {})
+    notional = found.get("NOTIONAL") or found["MIN_NOTIONAL"]
+    return Filters(
+        instrument=instrument_of(symbol["symbol"], SPOT),
+        tick=Decimal(price["tickSize"]),
+        step=Decimal(lot["stepSize"]),
+        min_quantity=Decimal(lot["minQty"]),
+        max_quantity=Decimal(lot["maxQty"]),
+        market_max_quantity=Decimal(found.get("MARKET_LOT_SIZE", lot)["maxQty"]) or Decimal(lot["maxQty"]),
+        min_notional=Decimal(notional["minNotional"]),
+        min_price=Decimal(price["minPrice"]),
+        max_price=Decimal(price["maxPrice"]),
+        up_multiplier=Decimal(percent.get("askMultiplierUp", "5")),
+        down_multiplier=Decimal(percent.get("askMultiplierDown", "0.2")),
+        trading=symbol.get("status") == "TRADING" and bool(symbol.get("isSpotTradingAllowed", True)),
     )
 
 

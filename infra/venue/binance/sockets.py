@@ -25,8 +25,10 @@ from websockets.exceptions import WebSocketException
 
 from infra import logs
 from infra.settings import Settings
-from infra.venue.binance import wire
-from infra.venue.binance.client import BinanceUsdm, RestClient
+from infra.venue.binance import spot_wire, wire
+from infra.venue.binance.calls import RestClient
+from infra.venue.binance.client import BinanceUsdm
+from infra.venue.binance.spot import BinanceSpot
 from infra.venue.port import Batch, Stream, VenueError
 
 log = logs.get(__name__)
@@ -279,6 +281,40 @@ def user_stream(settings: Settings, venue: BinanceUsdm, **options: Any) -> Socke
             await venue.keep_listen_key()
 
     return Socket("user", build, wire.user_event, silence_s=options.pop("silence_s", float("inf")), keep=keep, **options)
+
+
+class _Subscribing(ReconnectingWebsocket):  # type: ignore[misc]  # the library has no types
+    """Asks for the account's events as soon as it is connected: a new connection hears nothing without."""
+
+    def __init__(self, request: dict[str, Any], **options: Any) -> None:
+        super().__init__(**options)
+        self._request = request
+
+    async def _after_connect(self) -> None:
+        await self.ws.send(self.json_dumps(self._request))
+
+
+def spot_user_stream(settings: Settings, venue: BinanceSpot, **options: Any) -> Socket:
+    """Spot has no listen key: a signed subscription on its WebSocket API."""
+
+    async def build() -> ReconnectingWebsocket:
+        params = venue.subscription()
+        return _Subscribing(
+            {"id": 1, "method": "userDataStream.subscribe.signature", "params": params},
+            url=f"{settings.spot_ws_url}/ws-api/",
+            path="",
+            prefix="v3",
+            max_queue_size=QUEUE,
+            ping_interval=PING_S,
+            ping_timeout=PING_S,
+        )
+
+    def parse(message: Any) -> Any:
+        if message.get("status", 200) != 200:
+            raise Broken(f"the subscription is refused: {message.get('error')}")
+        return spot_wire.user_event(message)
+
+    return Socket("spot-user", build, parse, silence_s=options.pop("silence_s", float("inf")), **options)
 
 
 if TYPE_CHECKING:

@@ -86,11 +86,11 @@ def order(row: Wire) -> VenueOrder:
         side=OrderSide(row["side"]),
         type=row.get("origType") or row["type"],
         status=row["status"],
-        quantity=_money(row.get("origQty")),
-        filled=_money(row.get("executedQty")),
-        average_price=_money(row.get("avgPrice")),
-        price=_money(row.get("price")),
-        trigger_price=_money(row.get("stopPrice")),
+        quantity=money(row.get("origQty")),
+        filled=money(row.get("executedQty")),
+        average_price=money(row.get("avgPrice")),
+        price=money(row.get("price")),
+        trigger_price=money(row.get("stopPrice")),
         close_position=bool(row.get("closePosition", False)),
         reduce_only=bool(row.get("reduceOnly", False)),
         child_order_id=None,
@@ -109,11 +109,11 @@ def algo_order(row: Wire) -> VenueOrder:
         side=OrderSide(row["side"]),
         type=row.get("orderType") or row["type"],
         status=row["algoStatus"],
-        quantity=_money(row.get("quantity")),
-        filled=_money(row.get("actualQty")),
-        average_price=_money(row.get("actualPrice")),
-        price=_money(row.get("price")),
-        trigger_price=_money(row.get("triggerPrice")),
+        quantity=money(row.get("quantity")),
+        filled=money(row.get("actualQty")),
+        average_price=money(row.get("actualPrice")),
+        price=money(row.get("price")),
+        trigger_price=money(row.get("triggerPrice")),
         close_position=bool(row.get("closePosition", False)),
         reduce_only=bool(row.get("reduceOnly", False)),
         child_order_id=str(child) if child else None,
@@ -124,21 +124,21 @@ def algo_order(row: Wire) -> VenueOrder:
 def position(row: Wire) -> VenuePosition:
     return VenuePosition(
         instrument=instrument_of(row["symbol"]),
-        quantity=_money(row["positionAmt"]),
-        entry_price=_money(row["entryPrice"]),
-        mark=_money(row["markPrice"]),
-        liquidation_price=_money(row.get("liquidationPrice")),
-        unrealized_pnl=_money(row.get("unRealizedProfit")),
+        quantity=money(row["positionAmt"]),
+        entry_price=money(row["entryPrice"]),
+        mark=money(row["markPrice"]),
+        liquidation_price=money(row.get("liquidationPrice")),
+        unrealized_pnl=money(row.get("unRealizedProfit")),
         at=int(row.get("updateTime") or 0),
     )
 
 
 def account(row: Wire) -> VenueAccount:
     return VenueAccount(
-        wallet=_money(row["totalWalletBalance"]),
-        equity=_money(row["totalMarginBalance"]),
-        available=_money(row["availableBalance"]),
-        unrealized_pnl=_money(row["totalUnrealizedProfit"]),
+        wallet=money(row["totalWalletBalance"]),
+        equity=money(row["totalMarginBalance"]),
+        available=money(row["availableBalance"]),
+        unrealized_pnl=money(row["totalUnrealizedProfit"]),
     )
 
 
@@ -149,11 +149,11 @@ def user_trade(row: Wire) -> VenueFill:
         order_id=str(row["orderId"]),
         client_id=row.get("clientOrderId", ""),
         side=OrderSide(row["side"]),
-        price=_money(row["price"]),
-        quantity=_money(row["qty"]),
-        fee=_money(row["commission"]),
+        price=money(row["price"]),
+        quantity=money(row["qty"]),
+        fee=money(row["commission"]),
         fee_asset=row["commissionAsset"],
-        realized_pnl=_money(row["realizedPnl"]),
+        realized_pnl=money(row["realizedPnl"]),
         maker=bool(row["maker"]),
         at=int(row["time"]),
     )
@@ -167,7 +167,7 @@ def user_event(row: Wire) -> UserEvent | None:
         case "ALGO_UPDATE":
             return _algo_update(row["o"], int(row.get("T") or row["E"]))
         case "ACCOUNT_UPDATE":
-            moved = tuple((instrument_of(p["s"]), _money(p["pa"])) for p in row["a"].get("P", ()))
+            moved = tuple((instrument_of(p["s"]), money(p["pa"])) for p in row["a"].get("P", ()))
             return PositionSeen(int(row.get("T") or row["E"]), moved)
         case _:
             return None
@@ -182,11 +182,11 @@ def _order_trade_update(o: Wire, at: int) -> OrderSeen:
         side=OrderSide(o["S"]),
         type=o.get("ot") or o["o"],
         status=o["X"],
-        quantity=_money(o.get("q")),
-        filled=_money(o.get("z")),
-        average_price=_money(o.get("ap")),
-        price=_money(o.get("p")),
-        trigger_price=_money(o.get("sp")),
+        quantity=money(o.get("q")),
+        filled=money(o.get("z")),
+        average_price=money(o.get("ap")),
+        price=money(o.get("p")),
+        trigger_price=money(o.get("sp")),
         close_position=bool(o.get("cp", False)),
         reduce_only=bool(o.get("R", False)),
         child_order_id=None,
@@ -201,11 +201,11 @@ def _order_trade_update(o: Wire, at: int) -> OrderSeen:
             order_id=seen.exchange_id,
             client_id=seen.client_id,
             side=seen.side,
-            price=_money(o["L"]),
-            quantity=_money(o["l"]),
-            fee=_money(o.get("n")),
+            price=money(o["L"]),
+            quantity=money(o["l"]),
+            fee=money(o.get("n")),
             fee_asset=o.get("N") or "USDT",
-            realized_pnl=_money(o.get("rp")),
+            realized_pnl=money(o.get("rp")),
             maker=bool(o.get("m", False)),
             at=seen.at,
         )
@@ -223,11 +223,11 @@ def _algo_update(o: Wire, at: int) -> OrderSeen:
         side=OrderSide(o["S"]),
         type=o["o"],
         status=o["X"],
-        quantity=_money(o.get("q")),
-        filled=_money(o.get("aq")),
-        average_price=_money(o.get("ap")),
-        price=_money(o.get("p")),
-        trigger_price=_money(o.get("tp")),
+        quantity=money(o.get("q")),
+        filled=money(o.get("aq")),
+        average_price=money(o.get("ap")),
+        price=money(o.get("p")),
+        trigger_price=money(o.get("tp")),
         close_position=bool(o.get("cp", False)),
         reduce_only=bool(o.get("R", False)),
         child_order_id=str(child) if child and str(child) != "0" else None,
@@ -236,6 +236,6 @@ def _algo_update(o: Wire, at: int) -> OrderSeen:
     return OrderSeen(seen, o["X"], str(o.get("rm") or ""))
 
 
-def _money(value: Any) -> Decimal:
+def money(value: Any) -> Decimal:
     """Nothing and "" read as zero: Binance leaves out what does not apply."""
     return Decimal(str(value)) if value not in (None, "") else Decimal(0)
