@@ -1,6 +1,8 @@
 # Each target makes what it needs: .venv from the lock, downloads into a cache outside the checkout. No questions.
 .DEFAULT_GOAL := help
 .PHONY: help run dev train-env test test-fast check format lock clean
+# where it is set, every process would compile all that it imports anew: twice the CPU of a start
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv
