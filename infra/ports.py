@@ -28,6 +28,14 @@ def free_ports(n: int) -> list[int]:
     return found
 
 
+def free_row(n: int) -> int:
+    """The first of `n` ports in a row that are free."""
+    while True:
+        first = _draw.randrange(LOWEST, HIGHEST - n)
+        if not any(map(is_taken, range(first, first + n))):
+            return first
+
+
 def is_taken(port: int, host: str = "127.0.0.1") -> bool:
     """Whether a server could not bind this port now. Connections that linger after a close do not count."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:

@@ -10,7 +10,7 @@ import tomllib
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -28,6 +28,9 @@ class Mode(StrEnum):
     SIM = "sim"
 
 
+Port = Annotated[int, Field(ge=1, le=65_535)]
+
+
 class Settings(BaseSettings):
     """Every field is also an environment variable: `kafka_bootstrap` is QT_KAFKA_BOOTSTRAP."""
 
@@ -39,18 +42,20 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
 
     kafka_bootstrap: str = Field(default="", description="empty: the embedded broker")
-    kafka_port: int = 19092
-    kafka_controller_port: int = 19093
+    kafka_port: Port = 19092
+    kafka_controller_port: Port = 19093
     clickhouse_url: str = Field(default="", description="empty: the embedded ClickHouse")
-    clickhouse_port: int = 18123
+    clickhouse_port: Port = 18123
     clickhouse_database: str = "quantum"
     venue_url: str = Field(default="", description="REST of the venue; empty: the local exchange")
     venue_stream_url: str = Field(default="", description="sockets of the venue; empty: where its REST is")
     spot_rest_url: str = Field(default="", description="REST of spot; empty: where the perpetuals' is")
     spot_socket_url: str = Field(default="", description="WebSocket API of spot; empty: where its REST is")
-    exchange_port: int = 18090
-    exchange_control_port: int = 18091
-    probe_port: int = Field(default=18100, description="first port of the workers' /livez /readyz /metrics; 0: any free port")
+    exchange_port: Port = 18090
+    exchange_control_port: Port = 18091
+    probe_port: int = Field(
+        default=18100, ge=0, le=65_000, description="first port of the workers' /livez /readyz /metrics; 0: any free port"
+    )
 
     api_key: SecretStr = SecretStr("local-key")
     api_secret: SecretStr = SecretStr("local-secret")
@@ -154,7 +159,11 @@ def load(**overrides: Any) -> Settings:
         first = e.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         near = get_close_matches(name, list(Settings.model_fields), 1)
-        hint = f"did you mean {near[0]}?" if first["type"] == "extra_forbidden" and near else f"set {PREFIX}{name.upper()} rightly"
+        hint = (
+            f"did you mean {near[0]}?"
+            if first["type"] == "extra_forbidden" and near
+            else f"correct {PREFIX}{name.upper()}, or the option that sets it"
+        )
         raise UserError(f"setting {name}", first["msg"], hint) from e
 
 

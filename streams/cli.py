@@ -78,7 +78,9 @@ def up(
     fresh: Annotated[bool, typer.Option("--fresh", help="Wipe the run directory first.")] = False,
     report: Annotated[Path | None, typer.Option(help="Write the run's report here when it is drained.")] = None,
     policy: Annotated[Path | None, typer.Option(help="JSON file of the first policy of a fresh log.")] = None,
-    free_ports: Annotated[bool, typer.Option("--free-ports", help="Any free ports instead of the usual ones.")] = False,
+    free_ports: Annotated[
+        bool, typer.Option("--free-ports", help="Any free ports; the first line sets them for other commands.")
+    ] = False,
     without: Annotated[str, typer.Option(hidden=True, help="Leave these workers out, to see what notices.")] = "",
 ) -> None:
     """Start broker, ClickHouse, exchange and all workers; drain and stop them together."""
@@ -87,16 +89,19 @@ def up(
     overrides: dict[str, Any] = {"market": market, "speed": speed, "seed": seed, "policy_file": policy}
     if free_ports:
         overrides |= any_ports()
+        print("export " + " ".join(f"QT_{name.upper()}={port}" for name, port in overrides.items() if name.endswith("_port")))
     chosen = settings(**overrides)
     if not run(chosen, Options(for_s=for_s, fresh=fresh, report=report, without=frozenset(filter(None, without.split(","))))):
         raise typer.Exit(DOES_NOT_ADD_UP)
 
 
 def any_ports() -> dict[str, int]:
-    from infra.ports import free_ports
+    """Of a stack beside others."""
+    from infra.ports import free_ports, free_row
+    from schemas.topics import WORKERS
 
     names = ("kafka_port", "kafka_controller_port", "clickhouse_port", "exchange_port", "exchange_control_port")
-    return dict(zip(names, free_ports(len(names)), strict=True)) | {"probe_port": 0}
+    return dict(zip(names, free_ports(len(names)), strict=True)) | {"probe_port": free_row(len(WORKERS))}
 
 
 @app.command()
@@ -453,7 +458,7 @@ def bench_orders(as_json: Json = False) -> None:
 @bench_app.command("matrix")
 def bench_matrix(
     true_times: Annotated[bool, typer.Option("--true-times", help="The real session, window and freeze; takes long.")] = False,
-    only: Annotated[int, typer.Option(help="So many cases, drawn by --seed; 0: all.")] = 0,
+    only: Annotated[int, typer.Option(min=0, help="So many cases, drawn by --seed; 0: all.")] = 0,
     seed: int = 1,
     as_json: Json = False,
 ) -> None:

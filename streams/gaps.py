@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from faust.types import TP
@@ -25,9 +25,18 @@ from streams.vitals import Counts
 log = logs.get(__name__)
 AGAIN_S = 0.5
 ASK_S = 10.0
+PATIENCE_S = 0.9
 UNFED_S = 8.0
 Where = Callable[[], dict[TP, int] | None]
 """The next offset of every input partition; None while nothing is ours."""
+
+
+class Stall(NamedTuple):
+    """A partition that does not go on: where, since when, and how long until it is sent back (again)."""
+
+    offset: int
+    since: float
+    patience_s: float
 
 
 class Gaps:
@@ -37,7 +46,7 @@ class Gaps:
         self.queue: Any = None
         self._app, self._bootstrap, self._counts = app, bootstrap, counts
         self._sought: dict[tuple[str, int], float] = {}
-        self._stalled: dict[TP, int] = {}
+        self._stalled: dict[TP, Stall] = {}
         self._seen: dict[TP, int] = {}
         self._fed_at, self._unfed = time.monotonic(), False
         self._hands = Hands(1, "gaps")
@@ -64,20 +73,27 @@ class Gaps:
         return expected
 
     async def watch(self, where: Where) -> None:
-        """Once a second: a partition that has records, an idle agent, and no progress since the last look, is sent back."""
+        """Once a second: a partition that has records, an idle agent and no progress for a while is sent back.
+
+        A seek throws away what is on its way, so one that brings nothing is waited for twice as long: the machine may be slow.
+        """
         positions = where() or {}
         now = time.monotonic()
         idle = self.queue is not None and self.queue.empty()
-        stalled: dict[TP, int] = {}
+        stalled: dict[TP, Stall] = {}
         for tp, offset in positions.items() if idle else ():
             end = self._app.consumer.highwater(tp)
             if end is not None and end > offset:
-                stalled[tp] = offset
-        for tp, offset in stalled.items():
-            if self._stalled.get(tp) == offset and now > self._sought.get((tp.topic, tp.partition), 0.0):
-                log.warning("no progress though there are records: seeking", topic=tp.topic, partition=tp.partition, at=offset)
+                before = self._stalled.get(tp)
+                stalled[tp] = before if before is not None and before.offset == offset else Stall(offset, now, PATIENCE_S)
+        for tp, stall in stalled.items():
+            if now - stall.since > stall.patience_s and now > self._sought.get((tp.topic, tp.partition), 0.0):
+                log.warning(
+                    "no progress though there are records: seeking", topic=tp.topic, partition=tp.partition, at=stall.offset
+                )
                 self._counts.recovered_gaps += 1
-                await self._seek(tp, offset)
+                stalled[tp] = Stall(stall.offset, now, 2 * stall.patience_s)
+                await self._seek(tp, stall.offset)
         self._stalled = stalled
         if positions != self._seen or not idle:
             self._seen, self._fed_at, self._unfed = positions, now, False

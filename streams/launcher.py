@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -49,6 +49,9 @@ STEADY_S = 30.0
 """A child that lived this long starts its back-off anew."""
 POLL_S = 0.1
 DRAIN_S = 25.0
+LEFT_BY_RUNS = ("kafka", "clickhouse", "exchange", "logs", "workers", "run.json")
+OURS = "quantum-run"
+"""An empty file that marks a run directory as ours."""
 STOP_S = 7.0
 """A worker gives its drain 3 s and its end 3 s."""
 LOOK_S, HUNG_S = 2.0, 30.0
@@ -219,6 +222,7 @@ class Stack:
             watched.start()
         for watched in servers:
             watched.server.wait_ready()
+            self.say(f"{watched.name} is ready")
         (self.settings.run_dir / "run.json").write_text(json.dumps(self._described()))  # the exchange has taken the market
         self._market("pause")  # nobody misses what happens while the workers start
         ensure_topics(self.settings.bootstrap, all_topics())
@@ -272,14 +276,25 @@ class Stack:
             run_dir.mkdir(parents=True, exist_ok=True)
             self._lock(run_dir)
             if self.fresh:
-                for name in ("kafka", "clickhouse", "exchange", "logs", "workers", "run.json"):
-                    path = run_dir / name
-                    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+                self._wipe(run_dir)
+            (run_dir / OURS).touch()
             self._check_market(run_dir / "run.json")
         except OSError as e:
             raise UserError(
                 f"{run_dir} cannot be used", f"{e.strerror}: {e.filename}", "set QT_RUN_DIR to a folder that can be written"
             ) from e
+
+    def _wipe(self, run_dir: Path) -> None:
+        """What runs have left there, and nothing of anybody else."""
+        there = [path for name in LEFT_BY_RUNS if (path := run_dir / name).exists()]
+        if there and not (run_dir / OURS).exists() and not (run_dir / "run.json").exists():
+            raise UserError(
+                f"{there[0]} is not deleted",
+                f"{run_dir} does not look like the directory of a run: it has no {OURS}",
+                "set QT_RUN_DIR to another folder, or remove what is there yourself",
+            )
+        for path in there:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _described(self) -> dict[str, Any]:
         return {"market": self.settings.market, "seed": self.settings.seed, "symbols": self.settings.symbols}
@@ -294,8 +309,8 @@ class Stack:
             raise UserError(f"{path} cannot be read", str(e), "add --fresh to begin anew, or remove the file") from e
         if before != (market := self._described()):
             raise UserError(
-                f"{self.settings.run_dir} holds a run on market {before.get('market')!r}",
-                f"this one is on {market['market']!r}: one log cannot hold two markets under the same names",
+                f"{self.settings.run_dir} holds a run on {_words(before)}",
+                f"this one is on {_words(market)}: one log cannot hold two markets under the same names",
                 "add --fresh to begin anew, or set QT_RUN_DIR to another folder",
             )
 
@@ -311,12 +326,14 @@ class Stack:
 
     def _check_ports(self) -> None:
         s = self.settings
-        wanted = {s.exchange_port: "QT_EXCHANGE_PORT", s.exchange_control_port: "QT_EXCHANGE_CONTROL_PORT"}
+        wanted = [(s.exchange_port, "QT_EXCHANGE_PORT"), (s.exchange_control_port, "QT_EXCHANGE_CONTROL_PORT")]
         if not s.kafka_bootstrap:
-            wanted |= {s.kafka_port: "QT_KAFKA_PORT", s.kafka_controller_port: "QT_KAFKA_CONTROLLER_PORT"}
+            wanted += [(s.kafka_port, "QT_KAFKA_PORT"), (s.kafka_controller_port, "QT_KAFKA_CONTROLLER_PORT")]
         if not s.clickhouse_url:
-            wanted |= {s.clickhouse_port: "QT_CLICKHOUSE_PORT"}
-        for port, name in wanted.items():
+            wanted += [(s.clickhouse_port, "QT_CLICKHOUSE_PORT")]
+        for port, name in wanted:
+            if len(names := [other for at, other in wanted if at == port]) > 1:
+                raise UserError(f"port {port} is named twice", " and ".join(names), "give each a port of its own")
             if is_taken(port, s.host):
                 raise UserError(
                     f"port {port} is in use",
@@ -449,6 +466,10 @@ class Stack:
         self._stop(["exchange"])
         self._stop(["clickhouse"])
         self._stop(["kafka"])
+
+
+def _words(market: Mapping[str, Any]) -> str:
+    return f"market {market.get('market')!r}, seed {market.get('seed')}, symbols {market.get('symbols')}"
 
 
 def all_topics() -> list[TopicSpec]:

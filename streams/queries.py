@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -17,6 +18,7 @@ from infra.errors import UserError
 from infra.settings import Settings
 
 ANSWER_S = 60
+QUESTIONS = ("SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS")
 
 
 def connect(settings: Settings) -> Client:
@@ -35,13 +37,22 @@ def connect(settings: Settings) -> Client:
 
 
 def ask(settings: Settings, query: str) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows. Raises UserError with ClickHouse's own word for a query that it refuses."""
+    """Columns and rows. Raises UserError for what is no question, and with ClickHouse's own word for a query that it refuses."""
+    word = re.sub(r"^(\s|\(|--[^\n]*\n|/\*.*?\*/)*", "", query, flags=re.S).split(maxsplit=1)[:1]
+    if not word or word[0].upper().rstrip(";") not in QUESTIONS:
+        raise UserError(
+            f"{query.strip()[:60]!r} is not run",
+            f"the history is only read here: a query begins with {', '.join(QUESTIONS)}",
+            "write with ClickHouse's own tools, on tables of your own",
+        )
     client = connect(settings)
     try:
         found = client.query(query)
     except ClickHouseError as e:
         raise UserError(
-            "the query was refused", str(e).splitlines()[0][:500], "look at the tables with `quantum sql 'SHOW TABLES'`"
+            "the query was refused",
+            str(e).splitlines()[0][:500],
+            "`quantum sql 'SHOW TABLES'` names the tables, `DESCRIBE TABLE name` their columns",
         ) from e
     finally:
         client.close()

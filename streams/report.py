@@ -76,9 +76,14 @@ def make(stack: Stack) -> dict[str, Any]:
 def failures(report: dict[str, Any]) -> list[str]:
     """Every equality that does not hold, in words; empty when the run adds up."""
     told = [f"{name}: lag {seen['lag']} of {seen['produced']} records" for name, seen in report["topics"].items() if seen["lag"]]
+    late = bool(told)
     for name, seen in report["history"].items():
         if seen["holes"] or seen["doubles"] or seen["rows"] != seen["records"]:
             told.append(f"{name}: {seen['records']} records, {seen['rows']} rows, {seen['holes']} holes, {seen['doubles']} doubles")
+    if late:
+        told.append(
+            f"what lags is not lost: this machine did not keep up at --speed {report['market']['speed']:g}; choose a lower one"
+        )
     silent = [topic.name for topic in topics.ALL if topic.name not in report["topics"] or topic.name not in report["history"]]
     told += [f"{name}: not in the report" for name in silent]
     for what in ("trades", "fills"):

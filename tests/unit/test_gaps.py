@@ -92,8 +92,13 @@ async def test_a_silence_with_records_to_come_is_a_loss_only_when_the_agent_is_i
     bench.gaps.queue.get_nowait()
     await bench.watch(6)
     assert bench.consumer.sought == []
+    bench.now += 1
     await bench.watch(6)
     assert bench.consumer.sought == [{A0: 6}]
+    for _ in range(14):  # waited for twice as long each time: a slow machine would lose what is on its way
+        bench.now += 1
+        await bench.watch(6)
+    assert len(bench.consumer.sought) == 4
 
 
 async def test_progress_is_no_silence(bench: Bench) -> None:

@@ -66,7 +66,7 @@ def play(
 
 
 def sample(n: int, seed: int) -> list[Case]:
-    return sorted(random.Random(seed).sample(matrix(), n))
+    return sorted(random.Random(seed).sample(matrix(), min(n, len(matrix()))))
 
 
 def rounds(cases: Sequence[Case]) -> list[list[Case]]:
