@@ -22,7 +22,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +37,7 @@ from infra.errors import UserError
 from infra.ports import free_ports, is_taken
 from infra.probe import ask
 from infra.settings import Settings
+from infra.venue import by_hand
 from schemas import topics
 from streams.commands import first_policy
 from streams.lag import lags
@@ -443,8 +443,7 @@ class Stack:
     def _market(self, word: str) -> None:
         """`pause`: the exchange's market stands still, time too; orders are taken all the same. `resume`: it goes on."""
         try:
-            request = urllib.request.Request(f"{self.settings.exchange_control_url}/control/{word}", method="POST")
-            urllib.request.urlopen(request, timeout=2.0).close()
+            by_hand.tell(self.settings.exchange_control_url, word, 2.0)
         except OSError as e:
             self.say(f"the exchange did not {word}: {e}")
 
