@@ -34,6 +34,8 @@ log = logs.get(__name__)
 PATIENCE_S = 10.0
 """How long the exchange may take to tell trades that its stream has skipped, before the hole is accepted and counted."""
 FLUSH_S = 2.0
+LEAP_MS = 6 * 3_600_000
+"""Further ahead of all that was heard no message is believed before the exchange, asked by REST, says the same time."""
 
 
 class Gateway:
@@ -42,6 +44,7 @@ class Gateway:
     def __init__(self, settings: Settings, venue: BinanceUsdm, outlet: Outlet, processed: Counter[str]) -> None:
         self.holes = 0
         self.repairs = 0
+        self.leaps = 0
         self.ready = False
         self._settings = settings
         self._venue = venue
@@ -101,6 +104,11 @@ class Gateway:
         cutter, marks, send = self.cutter, self._marks, self._outlet.send
         now_ms = time.monotonic() * 1000
         for message in messages:
+            if not isinstance(message, BestQuote) and message.at > cutter.watermark + LEAP_MS:
+                self.leaps += 1
+                log.error("a message from the far future", instrument=message.instrument, at=message.at, now=cutter.watermark)
+                self.stream.doubt(f"{message.instrument} told a time of {message.at}, {cutter.watermark} was the latest")
+                break  # the next connection begins with the exchange's own word on the time
             if isinstance(message, TradeSeen):
                 send(cutter.passed(message.at))
                 trade = message.trade
@@ -240,6 +248,7 @@ def metrics(gateway: Gateway) -> Mapping[str, float]:
         "time_ms": cutter.watermark if cutter else 0,
         "holes": gateway.holes,
         "repairs": gateway.repairs,
+        "leaps": gateway.leaps,
         "socket_rebuilds": gateway.stream.rebuilds,
         "socket_unreadable": gateway.stream.unreadable,
         "feed_age_seconds": gateway.stream.silent_s,
