@@ -33,6 +33,7 @@ from schemas.units import OrderSide, Source
 from streams.bench.matrix.cases import Case
 from streams.bench.matrix.exchange import FlatMarket
 from streams.bench.matrix.run import QUANTITY, Play
+from streams.brakes import StopFile
 from streams.desk import Desk
 from streams.envelope import Cause
 from streams.user_events import fill_event, update_event
@@ -93,7 +94,7 @@ class Stage:
 @asynccontextmanager
 async def street(directory: Path) -> AsyncIterator[Stage]:
     port, control_port = free_ports(2)
-    settings = Settings(exchange_port=port, exchange_control_port=control_port, symbols=SYMBOL)
+    settings = Settings(exchange_port=port, exchange_control_port=control_port, symbols=SYMBOL, run_dir=directory)
     keys = Keys("local-key", "local-secret")
     exchange = Exchange(
         FlatMarket([SYMBOL]), speed=1.0, keys=keys, balance=Decimal(10_000), directory=directory, identity={}, limits=False
@@ -101,7 +102,7 @@ async def street(directory: Path) -> AsyncIterator[Stage]:
     ready = asyncio.Event()
     serving = asyncio.create_task(exchange.serve(port, control_port, ready))
     await ready.wait()
-    desk = Desk(settings)
+    desk = Desk(settings, StopFile(settings))
     log = Log(desk)
     async with BinanceUsdm(settings) as venue:
         stream = user_stream(settings, venue)
