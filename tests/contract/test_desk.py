@@ -187,3 +187,28 @@ async def test_entries_wait_until_a_position_from_before_is_protected(tmp_path: 
         assert stage.log.states(case.ids["entry"]) == [OrderState.PLANNED]
         await stage.venue.place_algo(StopRequest(KEY, OrderSide.SELL, Decimal("97.00"), other.ids["stop"]))
         await stage.until(lambda: OrderState.FILLED in stage.log.states(case.ids["entry"]))
+
+
+async def test_a_stop_file_ends_what_opens_before_it_is_sent_and_withdraws_what_rests_but_exits_pass(tmp_path: Path) -> None:
+    async with street(tmp_path) as stage:
+        resting, held, exit_ = play(), Play(Case("entry.planned", "none", "kill"), SYMBOL, 2), play().close()
+        stage.log.desk.on_live(partition_of(KEY), {KEY: stage.log.state})
+        bid = {"order_type": OrderType.LIMIT, "limit_price": Decimal("97.00"), "stop_price": Decimal("95.00")}
+        stage.log.take(resting.entry().model_copy(update=bid))
+        await stage.until(lambda: OrderState.ACKED in stage.log.states(resting.ids["entry"]))
+        stop_file = tmp_path / "stop"
+        stop_file.write_text("anna")
+        await stage.until(lambda: OrderState.CANCELED in stage.log.states(resting.ids["entry"]))
+        stage.log.take(held.entry())
+        await stage.until(lambda: OrderState.ABANDONED in stage.log.states(held.ids["entry"]))
+        (told,) = [o.reason for o in stage.log.said if o.client_id == held.ids["entry"] and o.state is OrderState.ABANDONED]
+        assert told == "EMERGENCY_STOP: stop file: anna"
+        assert [row["status"] for row in stage.orders()] == ["CANCELED"]
+        await stage.venue.place_order(OrderRequest(KEY, OrderSide.BUY, OrderType.MARKET, QUANTITY, "web-1"))
+        stage.log.take(exit_)
+        await stage.until(lambda: OrderState.FILLED in stage.log.states(exit_.client_id))
+        assert await stage.venue.positions() == []
+        stop_file.unlink()
+        again = Play(Case("entry.planned", "none", "kill"), SYMBOL, 3)
+        stage.log.take(again.entry())
+        await stage.until(lambda: OrderState.FILLED in stage.log.states(again.ids["entry"]))
