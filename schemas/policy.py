@@ -120,6 +120,12 @@ class Models(Section):
     round_trip_cost: float = Field(default=0.001, ge=0, lt=0.1)
 
 
+class Guardian(Section):
+    """`stop_distance`: of the stop that a position without a plan gets, a share of its entry price; never wider than exits'."""
+
+    stop_distance: Money = Field(default=Decimal("0.02"), gt=0, lt=1)
+
+
 class Breaker(Section):
     """When entries of one symbol, or of all, are held back for a while. Times count in venue time.
 
@@ -167,6 +173,7 @@ class Policy(Section):
     execution: Execution = Execution()
     exits: Exits = Exits()
     models: Models = Models()
+    guardian: Guardian = Guardian()
     breaker: Breaker = Breaker()
     emergency: Emergency = Emergency()
 

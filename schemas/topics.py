@@ -310,7 +310,7 @@ TRADE_EXIT_PLANS = Topic(
     None,
     ("instrument", "position_id", "revision"),
     ("exits",),
-    _HISTORY,
+    ("guardian", *_HISTORY),
     decision=True,
 )
 TRADE_EXIT_DECISIONS = Topic(
@@ -354,7 +354,7 @@ POLICY_VERSIONS = Topic(
     None,
     ("version",),
     ("control",),
-    ("signals", "risk", "execution", "exits", *_HISTORY),
+    ("signals", "risk", "execution", "exits", "guardian", *_HISTORY),
     decision=True,
 )
 MODEL_VERSIONS = Topic(
@@ -411,7 +411,7 @@ DEAD_LETTERS = Topic(
     _HISTORY,
 )
 
-FOLLOWED = (POLICY_VERSIONS, BREAKER_STATES, RISK_STATES)
+FOLLOWED = (POLICY_VERSIONS, BREAKER_STATES, RISK_STATES, TRADE_EXIT_PLANS)
 """Read whole by a thread of whoever needs them, without a group (history apart): no stage's input, and no lag of one."""
 ALL: tuple[Topic, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Topic))
 BY_NAME: Mapping[str, Topic] = {topic.name: topic for topic in ALL}

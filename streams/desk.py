@@ -25,6 +25,7 @@ from processors import execution, intents
 from processors.brakes import Held, hold
 from processors.execution import State, Todo, Work
 from processors.intents import Intent
+from processors.protection import STOP_TYPES
 from schemas.ids import Purpose, partition_of
 from schemas.policy import Execution
 from schemas.trading import Order, OrderState
@@ -260,7 +261,7 @@ class Desk:
         while True:
             arrivals = self._arrivals
             try:
-                found = await naked(self._venue)
+                found = await naked(self._venue, self.outbox.policy()[1])
             except VenueError as e:
                 found = [str(e)]
             if not found and arrivals == self._arrivals:
@@ -345,7 +346,13 @@ class Desk:
         except VenueError:
             return False
         for order in resting:
-            if order.close_position and order.side is intent.side and order.live and not _wider(order, intent):
+            if (
+                order.close_position
+                and order.type in STOP_TYPES
+                and order.side is intent.side
+                and order.live
+                and not _wider(order, intent)
+            ):
                 detail = f"adopted {order.client_id}"
                 await self._say(key, intent, OrderState.ACKED, exchange_id=order.exchange_id, reason=detail)
                 return True
