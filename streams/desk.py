@@ -195,12 +195,11 @@ class Desk:
         if intent.attempt > 1:
             await asyncio.sleep(AGAIN_S[min(intent.attempt - 2, len(AGAIN_S) - 1)])
         if intent.entry:
-            await self._protected.wait()
-            if self._is_late(key, intent) or not await self._leverage_is_set(key, intent):
-                return
             await self._brakes_are_known()
-            if (held := self._held_back(intent)) is not None:
-                await self._say(key, intent, OrderState.ABANDONED, reason=f"{held.reason}: {held.detail}")
+            if await self._given_up(key, intent):
+                return
+            await self._protected.wait()
+            if self._is_late(key, intent) or not await self._leverage_is_set(key, intent) or await self._given_up(key, intent):
                 return
         sent_at = self._venue.request_ms()
         await self.outbox.prove_ownership(partition_of(key))
@@ -231,6 +230,13 @@ class Desk:
         """Until the log's word on them has been read once: what may be stopped is not sent."""
         while not self._brakes.ready:  # noqa: ASYNC110 - a thread reads the log
             await asyncio.sleep(BRAKES_S)
+
+    async def _given_up(self, key: str, intent: Intent) -> bool:
+        """What is held back now is not sent later: the market will be another one."""
+        held = self._held_back(intent)
+        if held is not None:
+            await self._say(key, intent, OrderState.ABANDONED, reason=f"{held.reason}: {held.detail}")
+        return held is not None
 
     def _held_back(self, intent: Intent) -> Held | None:
         opening = intents.opening(intent)

@@ -371,6 +371,8 @@ class Stack:
         else:
             port = free_ports(1)[0]
         env = os.environ | environment(s) | {"QT_PROBE_PORT": str(port)}
+        if name != "control":  # who does not check signatures does not need the token
+            env.pop("QT_ADMIN_TOKEN", None)
         argv = [*python("streams.cli"), "worker", name]
         nursery = None if name in ALONE else self.nursery
         return Process(name, argv, env, s.run_dir / "logs" / f"{name}.jsonl", f"http://{s.host}:{port}/readyz", nursery=nursery)
