@@ -121,9 +121,9 @@ class Models(Section):
 
 
 class Guardian(Section):
-    """`stop_distance`: of the stop that a position without a plan gets, a share of its entry price; never wider than exits'."""
+    """`distance`: of the stop that a position without a plan gets, a share of its entry price; never wider than exits'."""
 
-    stop_distance: Money = Field(default=Decimal("0.02"), gt=0, lt=1)
+    distance: Money = Field(default=Decimal("0.02"), gt=0, lt=1)
 
 
 class Breaker(Section):
