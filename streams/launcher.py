@@ -373,6 +373,8 @@ class Stack:
         else:
             port = free_ports(1)[0]
         env = os.environ | environment(s) | {"QT_PROBE_PORT": str(port)}
+        if name != "control":  # who does not check signatures does not need the token
+            env.pop("QT_ADMIN_TOKEN", None)
         argv = [*python("streams.cli"), "worker", name]
         nursery = None if name in ALONE else self.nursery
         return Process(name, argv, env, s.run_dir / "logs" / f"{name}.jsonl", f"http://{s.host}:{port}/readyz", nursery=nursery)
@@ -418,15 +420,15 @@ class Stack:
         """
         deadline = time.monotonic() + DRAIN_S
         self.say("draining: the market stops, what is in flight lands")
+        for watched in self.workers():  # no more heartbeats: whoever reads them would never be done
+            assert isinstance(watched.server, Process)
+            watched.server.signal(signal.SIGUSR1)
         self._market("pause")
         self._stop(["market"])
         stages = [w.name for w in self.workers() if w.name not in ("market", "history", "guardian")]
         self._settle(stages, deadline)
         self._stop([w.name for w in self.workers() if w.name not in ("market", "history")])
         if "history" in self.watched:
-            history = self.watched["history"].server
-            assert isinstance(history, Process)
-            history.signal(signal.SIGUSR1)  # no more heartbeats: they would be lag for ever
             self._settle(["history"], deadline)
 
     def _settle(self, groups: list[str], deadline: float, calm: int = 2) -> None:

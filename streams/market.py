@@ -83,7 +83,7 @@ class Gateway:
         """After `run` has been cancelled: what is open, a last tick, and the log's word on all of it."""
         await asyncio.gather(self.stream.close(), self._quotes.close())
         if self._cutter is not None:
-            self._outlet.send([*self.cutter.second(self._age_ms()), *self._marks.records(self.cutter.watermark)])
+            self._outlet.send([*self.cutter.second(self.age_ms()), *self._marks.records(self.cutter.watermark)])
         if left := await self._outlet.flush(FLUSH_S):
             log.warning("records not acknowledged", records=left)
 
@@ -148,7 +148,7 @@ class Gateway:
             await asyncio.sleep(1.0 - time.time() % 1.0)
             if self._cutter is not None and self.ready:
                 await self._outlet.room()
-                self._outlet.send(self.cutter.second(self._age_ms()))
+                self._outlet.send(self.cutter.second(self.age_ms()))
 
     async def _say_marks(self) -> None:
         """Each partition once a wall second, one after the other: no mark waits behind those of eleven others."""
@@ -160,7 +160,7 @@ class Gateway:
                 await self._outlet.room()
                 self._outlet.send(self._marks.records(self.cutter.watermark, (slot % PARTITIONS,)))
 
-    def _age_ms(self) -> int:
+    def age_ms(self) -> int:
         return int(self.stream.silent_s * 1000)
 
     # -- what was missed
@@ -265,6 +265,7 @@ async def work(loop: Loop) -> None:
         loop.tell(
             problems=lambda: () if gateway.ready else ("the feed is not repaired yet",),
             metrics=lambda: metrics(gateway),
+            feed_age_ms=lambda: gateway.age_ms() if gateway.ready else None,
         )
         try:
             await gateway.run()

@@ -197,7 +197,7 @@ class Street:
     def make_topics_of(self, name: str) -> None:
         """What it reads and writes: all topics together are 330 partitions, seconds of the broker's time."""
         if name not in self._ready_for:
-            own = [t for t in topics.ALL if name in (*t.produced_by, *t.consumed_by) or t is topics.POLICY_VERSIONS]
+            own = [t for t in topics.ALL if {name, "*"} & {*t.produced_by, *t.consumed_by} or t in topics.FOLLOWED]
             specs = [TopicSpec(t.name, t.partitions, t.config) for t in own]
             ensure_topics(self.kafka.bootstrap, specs + [spec for spec in state_topics() if spec.name == f"state.{name}"])
             self._ready_for.add(name)
