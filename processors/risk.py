@@ -8,17 +8,18 @@ The first row that applies decides:
 |  2 | its strategy is switched off                       | REFUSED STRATEGY_OFF                 |
 |  3 | a position stands on the same side                 | REFUSED POSITION_EXISTS              |
 |  4 | a position stands against it                       | CLOSE, or REFUSED OPPOSITE_IGNORED   |
-|  5 | the instrument may not be entered                  | REFUSED INSTRUMENT_OUTSIDE_UNIVERSE  |
-|  6 | an order of ours is under way                      | REFUSED ORDER_IN_FLIGHT              |
-|  7 | confidence below the governor's                    | REFUSED CONFIDENCE                   |
-|  8 | closed less than the cool-down ago (venue time)    | REFUSED COOL_DOWN                    |
-|  9 | the account has not been seen                      | REFUSED ACCOUNT_UNKNOWN              |
-| 10 | positions and orders under way fill the limit      | REFUSED TOO_MANY_POSITIONS           |
-| 11 | the leverage would be liquidated before the stop   | REFUSED LEVERAGE                     |
-| 12 | no quantity within the limits                      | REFUSED SIZE_BELOW_MINIMUM           |
-| 13 | exposure with what is under way                    | REFUSED EXPOSURE                     |
-| 14 | margin with what is under way                      | REFUSED MARGIN_AVAILABLE             |
-| 15 |                                                    | APPROVED WITHIN_LIMITS, with an Entry|
+|  5 | the model supervisor blocks it                     | REFUSED MODEL_BIAS, MODEL_QUALITY    |
+|  6 | the instrument may not be entered                  | REFUSED INSTRUMENT_OUTSIDE_UNIVERSE  |
+|  7 | an order of ours is under way                      | REFUSED ORDER_IN_FLIGHT              |
+|  8 | confidence below the governor's                    | REFUSED CONFIDENCE                   |
+|  9 | closed less than the cool-down ago (venue time)    | REFUSED COOL_DOWN                    |
+| 10 | the account has not been seen                      | REFUSED ACCOUNT_UNKNOWN              |
+| 11 | positions and orders under way fill the limit      | REFUSED TOO_MANY_POSITIONS           |
+| 12 | the leverage would be liquidated before the stop   | REFUSED LEVERAGE                     |
+| 13 | no quantity within the limits                      | REFUSED SIZE_BELOW_MINIMUM           |
+| 14 | exposure with what is under way                    | REFUSED EXPOSURE                     |
+| 15 | margin with what is under way                      | REFUSED MARGIN_AVAILABLE             |
+| 16 |                                                    | APPROVED WITHIN_LIMITS, with an Entry|
 
 State is per instrument, and the account under its own key; limits sum over all of them (`Context.states`), so one instance decides.
 An approval reserves its notional and margin until the order has ended without a fill, or the position that it became is seen.
@@ -220,6 +221,8 @@ def _answer(state: State, decision: Decision, policy: Policy, portfolio: Book, f
         return _no(Reason.STRATEGY_OFF, f"strategy {decision.strategy} is not in models.strategies")
     if state.held:
         return _against(state.held, side, policy)
+    if decision.blocked is not None:
+        return _no(Reason(f"MODEL_{decision.blocked}"), decision.detail)
     listed = not policy.universe.instruments or decision.instrument in policy.universe.instruments
     rules = filters.get(decision.instrument)
     if not listed or decision.instrument in policy.universe.blacklist or rules is None:

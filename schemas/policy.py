@@ -13,7 +13,7 @@ from typing import Self
 from pydantic import ConfigDict, Field, model_validator
 
 from schemas.events import Value
-from schemas.signals import Strategy
+from schemas.signals import Strategy, SupervisorMode
 from schemas.units import Money
 
 
@@ -111,6 +111,17 @@ class Exits(Section):
         return self
 
 
+class Supervisor(Section):
+    """Of the model's signals. More than `max_share` of the last `window` on one side blocks further entries that way; an
+    information coefficient of the last `quality_closes` candles that is below 0 by `quality_deviations` blocks all entries."""
+
+    mode: SupervisorMode = SupervisorMode.ENFORCED
+    window: int = Field(default=20, ge=5, le=500)
+    max_share: float = Field(default=0.70, ge=0.5, le=1)
+    quality_closes: int = Field(default=288, ge=24, le=2016)
+    quality_deviations: float = Field(default=1.645, gt=0, allow_inf_nan=False)
+
+
 class Models(Section):
     """`round_trip_cost`: fees and slippage of entry and exit, as a share of the notional; a smaller expected edge is no trade."""
 
@@ -118,6 +129,7 @@ class Models(Section):
     strategies: list[Strategy] = [Strategy.MODEL]
     scripted_every_bars: int = Field(default=6, ge=1)
     round_trip_cost: float = Field(default=0.001, ge=0, lt=0.1)
+    supervisor: Supervisor = Supervisor()
 
 
 class Policy(Section):

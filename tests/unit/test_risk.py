@@ -16,7 +16,7 @@ from schemas.events import Event
 from schemas.ids import Purpose
 from schemas.policy import Execution, Policy, Risk, Universe
 from schemas.risk import Outcome, Reason, Verdict
-from schemas.signals import Action, Decision, DecisionReason, Strategy
+from schemas.signals import Action, Block, Decision, DecisionReason, Strategy
 from schemas.trading import AccountSnapshot, Entry, Order, OrderState, OrderType, Position, PositionStatus
 from schemas.units import Side, Source
 
@@ -134,6 +134,16 @@ def refused(events: list[Any]) -> Reason:
     assert verdict.detail
     reason: Reason = verdict.reason
     return reason
+
+
+@pytest.mark.parametrize("block", Block)
+def test_what_the_supervisor_blocks_opens_nothing_and_closes_all_the_same(block: Block) -> None:
+    desk = Desk()
+    assert refused(desk.decide(blocked=block, detail="15 of 20")) is Reason(f"MODEL_{block}")
+    _, entry = desk.decide(Action.LONG)
+    desk.position(entry, "0.01")
+    (verdict,) = desk.decide(Action.SHORT, blocked=block)
+    assert (verdict.outcome, verdict.reason) == (Outcome.CLOSE, Reason.OPPOSITE_DECISION)
 
 
 def test_a_decision_within_limits_becomes_an_entry_with_its_stop() -> None:

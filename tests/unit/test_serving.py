@@ -22,7 +22,7 @@ from schemas import hot
 from schemas.ids import partition_of
 from schemas.models import BUILT_IN, ModelSwitch, ModelVersion
 from schemas.policy import Policy
-from schemas.signals import Decision, DecisionReason, Prediction
+from schemas.signals import DecisionReason, Prediction, Wish
 from streams import model_commands
 from streams.serving import Server, verify
 
@@ -62,13 +62,13 @@ class Desk:
     async def point(self, version: ModelVersion) -> list[ModelSwitch]:
         return await self.take(version, (MODEL,))
 
-    async def candle(self, n: int, *instruments: str) -> list[Decision]:
+    async def candle(self, n: int, *instruments: str) -> list[Wish]:
         found: list[Any] = []
         for instrument in instruments or (BTC, ETH):
             await self.take(vector(n, instrument), (instrument,))
             barrier = hot.Barrier(f"b{n}", "market.barrier", (n + 1) * BAR, partition_of(instrument), "5m")
             found += await self.take(barrier, (instrument,))
-        return [event for event in found if isinstance(event, Decision)]
+        return [event for event in found if isinstance(event, Wish)]
 
 
 def vector(n: int, instrument: str) -> hot.Features:
@@ -94,7 +94,7 @@ def vector(n: int, instrument: str) -> hot.Features:
     )
 
 
-def by(decisions: Sequence[Decision]) -> set[str | None]:
+def by(decisions: Sequence[Wish]) -> set[str | None]:
     return {decision.model_version for decision in decisions}
 
 
