@@ -40,6 +40,7 @@ from processors.step import Context, Step
 from schemas import ids
 from schemas.events import Event
 from schemas.ids import Purpose
+from schemas.market import UniverseSeen
 from schemas.policy import Opposite, Policy
 from schemas.risk import Outcome, Reason, Verdict
 from schemas.signals import Action, Decision
@@ -48,6 +49,8 @@ from schemas.units import Side
 
 ACCOUNT = "account"
 """The key of the account's own state: snapshots come on a topic of one partition."""
+UNIVERSE = "universe"
+"""The key of the universe, as the market worker last told it."""
 
 REMEMBERED = 16
 """Decisions remembered by id: one that the log holds twice gets one verdict."""
@@ -96,6 +99,14 @@ class Account(msgspec.Struct, frozen=True):
     at: int
 
 
+class Universe(msgspec.Struct, frozen=True):
+    """`outside`: why, by instrument."""
+
+    at: int
+    members: tuple[str, ...]
+    outside: dict[str, str]
+
+
 class State(msgspec.Struct, frozen=True):
     version: int = 1
     held: Held | None = None
@@ -103,6 +114,7 @@ class State(msgspec.Struct, frozen=True):
     last_closed_at: int = -1
     decided: tuple[str, ...] = ()
     account: Account | None = None
+    universe: Universe | None = None
 
     @property
     def notional(self) -> Decimal:
@@ -117,6 +129,7 @@ class Book(NamedTuple):
     notional: Decimal
     reserved_margin: Decimal
     account: Account | None
+    universe: Universe | None
 
 
 class Answer(NamedTuple):
@@ -139,6 +152,9 @@ def step(state: State | None, event: Event, ctx: Context, filters: FilterBook) -
             return Step(_fold_closed(state, event))
         case Order():
             return Step(_fold_order(state, event))
+        case UniverseSeen():
+            why = {each.instrument: f"{each.reason}: {each.detail}" for each in event.outside}
+            return Step(msgspec.structs.replace(state, universe=Universe(event.at, tuple(event.members), why)))
         case AccountSnapshot():
             return Step(msgspec.structs.replace(state, account=Account(event.equity, event.available, event.at)))
         case _:
@@ -148,12 +164,13 @@ def step(state: State | None, event: Event, ctx: Context, filters: FilterBook) -
 def book(states: Mapping[str, State]) -> Book:
     """Sums over everything that this instance holds."""
     used = [each for each in states.values() if each.held or each.reserved]
-    account = states.get(ACCOUNT)
+    account, universe = states.get(ACCOUNT), states.get(UNIVERSE)
     return Book(
         positions=len(used),
         notional=sum((each.notional for each in used), ZERO),
         reserved_margin=sum((each.reserved.margin for each in used if each.reserved), ZERO),
         account=account.account if account else None,
+        universe=universe.universe if universe else None,
     )
 
 
@@ -223,10 +240,9 @@ def _answer(state: State, decision: Decision, policy: Policy, portfolio: Book, f
         return _against(state.held, side, policy)
     if decision.blocked is not None:
         return _no(Reason(f"MODEL_{decision.blocked}"), decision.detail)
-    listed = not policy.universe.instruments or decision.instrument in policy.universe.instruments
     rules = filters.get(decision.instrument)
-    if not listed or decision.instrument in policy.universe.blacklist or rules is None:
-        why = "the exchange does not list it" if rules is None else "by policy"
+    why = "the exchange does not list it" if rules is None else _outside(decision.instrument, policy, portfolio.universe)
+    if why or rules is None:
         return _no(Reason.INSTRUMENT_OUTSIDE_UNIVERSE, f"{decision.instrument} may not be entered: {why}")
     if state.reserved:
         return _no(Reason.ORDER_IN_FLIGHT, f"entry {state.reserved.client_id} is under way")
@@ -256,6 +272,16 @@ def _answer(state: State, decision: Decision, policy: Policy, portfolio: Book, f
     if size.margin > free:
         return _no(Reason.MARGIN_AVAILABLE, f"needs {size.margin:.2f}, free are {free:.2f}")
     return Answer(Outcome.APPROVED, Reason.WITHIN_LIMITS, f"{size.why}; exposure then {after:.2%}", size, stop)
+
+
+def _outside(instrument: str, policy: Policy, universe: Universe | None) -> str:
+    """Why it may not be entered; empty: it may. Until the universe is told the policy's own words count, and they do at once."""
+    wanted = policy.universe
+    if (wanted.instruments and instrument not in wanted.instruments) or instrument in wanted.blacklist:
+        return "by policy"
+    if universe is None or instrument in universe.members:
+        return ""
+    return universe.outside.get(instrument, "it is not in the universe")
 
 
 def _against(held: Held, side: Side, policy: Policy) -> Answer:

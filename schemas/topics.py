@@ -14,7 +14,7 @@ from typing import Any
 
 from schemas import ids
 from schemas.events import Event
-from schemas.market import Barrier, Candle, CandleHistory, FeatureHistory, Features, Marks, Peek, Tick, TradeFrame
+from schemas.market import Barrier, Candle, CandleHistory, FeatureHistory, Features, Marks, Peek, Tick, TradeFrame, UniverseSeen
 from schemas.models import ModelSwitch, ModelVersion
 from schemas.operations import Audit, Command, DeadLetter, GuardianReport, Heartbeat, PolicyVersion
 from schemas.regime import MarketRegime, SymbolRegime
@@ -110,6 +110,17 @@ MARKET_MARKS = Topic(
     ("partition", "at"),
     ("market",),
     ("exits", "execution", *_HISTORY),
+)
+MARKET_UNIVERSE = Topic(
+    "market.universe",
+    (UniverseSeen,),
+    "Which instruments may be entered, and why others may not: those are reduce-only",
+    Key.NONE,
+    90 * _DAY,
+    ("at",),
+    ("market",),
+    ("risk", *_HISTORY),
+    decision=True,
 )
 MARKET_CANDLES = Topic(
     "market.candles",
@@ -345,7 +356,7 @@ POLICY_VERSIONS = Topic(
     None,
     ("version",),
     ("control",),
-    ("signals", "risk", "execution", "exits", *_HISTORY),
+    ("market", "signals", "risk", "execution", "exits", *_HISTORY),
     decision=True,
 )
 MODEL_VERSIONS = Topic(

@@ -10,6 +10,7 @@ from typing import Any
 from infra.settings import Settings
 from processors import risk
 from schemas import topics
+from schemas.market import UniverseSeen
 from schemas.trading import AccountSnapshot
 from streams.app import run_stage
 from streams.filters import read_filters
@@ -17,7 +18,9 @@ from streams.stage import Stage, by_instrument
 
 
 def keys(event: Any, known: Sequence[str]) -> Sequence[str]:
-    """The account has a key of its own."""
+    """The account and the universe have a key of their own."""
+    if isinstance(event, UniverseSeen):
+        return (risk.UNIVERSE,)
     return (risk.ACCOUNT,) if isinstance(event, AccountSnapshot) else by_instrument(event, known)
 
 
@@ -29,6 +32,7 @@ STAGE = Stage(
         topics.TRADE_POSITIONS,
         topics.TRADE_CLOSED,
         topics.ACCOUNT_SNAPSHOTS,
+        topics.MARKET_UNIVERSE,
     ),
     outputs=(topics.RISK_VERDICTS, topics.TRADE_ENTRIES),
     state=risk.State,
