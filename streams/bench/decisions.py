@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -162,12 +162,12 @@ def _play(feed: _Feed, n: int, producer: Producer, reader: Consumer, sight: Sigh
 
 
 def _past(names: Sequence[str]) -> Iterator[hot.CandleHistory]:
-    o, h, low, c, v = market(len(names), PAST)
+    columns = market(len(names), PAST)
     open_at = [START - (PAST - n) * BAR_MS for n in range(PAST)]
     for n, name in enumerate(names):
-        columns = [column[:, n].tolist() for column in (o, h, low, c, v)]
+        o, h, low, c, v = columns[:, :, n].tolist()
         yield hot.CandleHistory(
-            ids.event_id("h", name), "market.candle-history", START, name, "5m", open_at, *columns, next_id=1, source="synthetic"
+            ids.event_id("h", name), "market.candle-history", START, name, "5m", open_at, o, h, low, c, v, 1, "synthetic"
         )
 
 
@@ -179,8 +179,9 @@ def _pointers(model: str) -> ModelVersion:
 
 def _send(producer: Producer, *events: Any, wait: bool = True) -> None:
     for event in events:
-        topic, key, value, partition, headers = seal(event, "bench")
-        producer.produce(topic, value, key, partition, headers=headers)
+        out = seal(event, "bench")
+        headers = cast("list[tuple[str, str | bytes | None]]", out.headers)
+        producer.produce(out.topic, out.value, out.key, out.partition, headers=headers)
     if wait and producer.flush(PATIENCE_S):
         raise UserError("the broker of the bench takes no records", f"none acknowledged in {PATIENCE_S:.0f} s", "try again")
     producer.poll(0)
