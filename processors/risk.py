@@ -8,21 +8,22 @@ The first row that applies decides:
 |  2 | its strategy is switched off                       | REFUSED STRATEGY_OFF                 |
 |  3 | a position stands on the same side                 | REFUSED POSITION_EXISTS              |
 |  4 | a position stands against it                       | CLOSE, or REFUSED OPPOSITE_IGNORED   |
-|  5 | the instrument may not be entered                  | REFUSED INSTRUMENT_OUTSIDE_UNIVERSE  |
-|  6 | an order of ours is under way                      | REFUSED ORDER_IN_FLIGHT              |
-|  7 | confidence below the governor's                    | REFUSED CONFIDENCE                   |
-|  8 | closed less than the cool-down ago (venue time)    | REFUSED COOL_DOWN                    |
-|  9 | the account has not been seen                      | REFUSED ACCOUNT_UNKNOWN              |
-| 10 | positions and orders under way fill the limit      | REFUSED TOO_MANY_POSITIONS           |
-| 11 | the leverage would be liquidated before the stop   | REFUSED LEVERAGE                     |
-| 12 | no quantity within the limits                      | REFUSED SIZE_BELOW_MINIMUM           |
-| 13 | exposure with what is under way                    | REFUSED EXPOSURE                     |
-| 14 | margin with what is under way                      | REFUSED MARGIN_AVAILABLE             |
-| 15 | the emergency stop is engaged                      | REFUSED EMERGENCY_STOP               |
-| 16 | the symbol's breaker, or that of all, is open      | REFUSED BREAKER_OPEN                 |
-| 17 |                                                    | APPROVED WITHIN_LIMITS, with an Entry|
+|  5 | the model supervisor blocks it                     | REFUSED MODEL_BIAS, MODEL_QUALITY    |
+|  6 | the instrument may not be entered                  | REFUSED INSTRUMENT_OUTSIDE_UNIVERSE  |
+|  7 | an order of ours is under way                      | REFUSED ORDER_IN_FLIGHT              |
+|  8 | confidence below the governor's                    | REFUSED CONFIDENCE                   |
+|  9 | closed less than the cool-down ago (venue time)    | REFUSED COOL_DOWN                    |
+| 10 | the account has not been seen                      | REFUSED ACCOUNT_UNKNOWN              |
+| 11 | positions and orders under way fill the limit      | REFUSED TOO_MANY_POSITIONS           |
+| 12 | the leverage would be liquidated before the stop   | REFUSED LEVERAGE                     |
+| 13 | no quantity within the limits                      | REFUSED SIZE_BELOW_MINIMUM           |
+| 14 | exposure with what is under way                    | REFUSED EXPOSURE                     |
+| 15 | margin with what is under way                      | REFUSED MARGIN_AVAILABLE             |
+| 16 | the emergency stop is engaged                      | REFUSED EMERGENCY_STOP               |
+| 17 | the symbol's breaker, or that of all, is open      | REFUSED BREAKER_OPEN                 |
+| 18 |                                                    | APPROVED WITHIN_LIMITS, with an Entry|
 
-Rows 15 and 16 are asked of the finished Entry: what closes never comes so far. The brakes themselves (processors/breaker.py,
+Rows 16 and 17 are asked of the finished Entry: what closes never comes so far. The brakes themselves (processors/breaker.py,
 processors/emergency.py) are part of this state: whoever approves reads them in the same step.
 
 State is per instrument, and the account under its own key, with the emergency stop and the breaker of all; limits sum over all of
@@ -48,6 +49,7 @@ from processors.step import Context, Step
 from schemas import ids
 from schemas.events import Event, InstrumentEvent
 from schemas.ids import Purpose
+from schemas.market import UniverseSeen
 from schemas.operations import Audit, CommandKind, GuardianReport, Heartbeat
 from schemas.policy import Opposite, Policy
 from schemas.risk import ALL, Alarm, Outcome, Reason, Trip, Verdict
@@ -68,6 +70,8 @@ from schemas.units import Side, Source
 
 ACCOUNT = "account"
 """The key of the account's own state: snapshots come on a topic of one partition."""
+UNIVERSE = "universe"
+"""The key of the universe, as the market worker last told it."""
 
 REMEMBERED = 16
 """Decisions remembered by id: one that the log holds twice gets one verdict."""
@@ -120,6 +124,14 @@ class Account(msgspec.Struct, frozen=True):
     at: int
 
 
+class Universe(msgspec.Struct, frozen=True):
+    """`outside`: why, by instrument."""
+
+    at: int
+    members: tuple[str, ...]
+    outside: dict[str, str]
+
+
 class State(msgspec.Struct, frozen=True):
     version: int = 1
     held: Held | None = None
@@ -129,6 +141,7 @@ class State(msgspec.Struct, frozen=True):
     account: Account | None = None
     breaker: Breaker = Breaker()
     emergency: Emergency = Emergency()
+    universe: Universe | None = None
 
     @property
     def notional(self) -> Decimal:
@@ -143,6 +156,7 @@ class Book(NamedTuple):
     notional: Decimal
     reserved_margin: Decimal
     account: Account | None
+    universe: Universe | None
 
 
 class Answer(NamedTuple):
@@ -173,6 +187,9 @@ def step(state: State | None, event: Event, ctx: Context, filters: FilterBook) -
             unexplained = event.kind is CorrectionKind.POSITION_UNEXPLAINED
             differs = f"ours {event.ours}, the exchange's {event.theirs}: {event.reason}" if unexplained else ""
             return _tripped(state, event, Trip.RECONCILIATION, differs, ctx)
+        case UniverseSeen():
+            why = {each.instrument: f"{each.reason}: {each.detail}" for each in event.outside}
+            return Step(msgspec.structs.replace(state, universe=Universe(event.at, tuple(event.members), why)))
         case AccountSnapshot():
             return _on_snapshot(state, event, ctx)
         case Heartbeat():
@@ -188,12 +205,13 @@ def step(state: State | None, event: Event, ctx: Context, filters: FilterBook) -
 def book(states: Mapping[str, State]) -> Book:
     """Sums over everything that this instance holds."""
     used = [each for each in states.values() if each.held or each.reserved]
-    account = states.get(ACCOUNT)
+    account, universe = states.get(ACCOUNT), states.get(UNIVERSE)
     return Book(
         positions=len(used),
         notional=sum((each.notional for each in used), ZERO),
         reserved_margin=sum((each.reserved.margin for each in used if each.reserved), ZERO),
         account=account.account if account else None,
+        universe=universe.universe if universe else None,
     )
 
 
@@ -304,7 +322,7 @@ def _moved(state: State, after: Breaker, scope: str, at: int, ctx: Context) -> S
 
 def _breakers(ctx: Context) -> list[tuple[str, Breaker]]:
     """Of all symbols, by name."""
-    return [(name, each.breaker) for name, each in sorted(ctx.states.items()) if name != ACCOUNT]
+    return [(name, each.breaker) for name, each in sorted(ctx.states.items()) if name not in (ACCOUNT, UNIVERSE)]
 
 
 def _venue_at(ctx: Context) -> int:
@@ -402,10 +420,11 @@ def _answer(state: State, decision: Decision, policy: Policy, portfolio: Book, f
         return _no(Reason.STRATEGY_OFF, f"strategy {decision.strategy} is not in models.strategies")
     if state.held:
         return _against(state.held, side, policy)
-    listed = not policy.universe.instruments or decision.instrument in policy.universe.instruments
+    if decision.blocked is not None:
+        return _no(Reason(f"MODEL_{decision.blocked}"), decision.detail)
     rules = filters.get(decision.instrument)
-    if not listed or decision.instrument in policy.universe.blacklist or rules is None:
-        why = "the exchange does not list it" if rules is None else "by policy"
+    why = "the exchange does not list it" if rules is None else _outside(decision.instrument, policy, portfolio.universe)
+    if why or rules is None:
         return _no(Reason.INSTRUMENT_OUTSIDE_UNIVERSE, f"{decision.instrument} may not be entered: {why}")
     if state.reserved:
         return _no(Reason.ORDER_IN_FLIGHT, f"entry {state.reserved.client_id} is under way")
@@ -435,6 +454,16 @@ def _answer(state: State, decision: Decision, policy: Policy, portfolio: Book, f
     if size.margin > free:
         return _no(Reason.MARGIN_AVAILABLE, f"needs {size.margin:.2f}, free are {free:.2f}")
     return Answer(Outcome.APPROVED, Reason.WITHIN_LIMITS, f"{size.why}; exposure then {after:.2%}", size, stop)
+
+
+def _outside(instrument: str, policy: Policy, universe: Universe | None) -> str:
+    """Why it may not be entered; empty: it may. Until the universe is told the policy's own words count, and they do at once."""
+    wanted = policy.universe
+    if (wanted.instruments and instrument not in wanted.instruments) or instrument in wanted.blacklist:
+        return "by policy"
+    if universe is None or instrument in universe.members:
+        return ""
+    return universe.outside.get(instrument, "it is not in the universe")
 
 
 def _against(held: Held, side: Side, policy: Policy) -> Answer:

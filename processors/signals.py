@@ -6,7 +6,12 @@
 | market.features         | the vector joins the window of its instrument and waits for its barrier             |
 | market.barrier          | all that wait in the partition are decided, by one run of the model; their regimes  |
 |                         | are told, and the whole market's when this was the last partition of the close      |
+| the same, own key       | behind all proposals of the partition: a barrier, with what its predictions came to |
+| signal.proposal, barrier| rounds: ranked, supervised, published (processors/supervisor.py)                    |
+| market.peek             | what the trees say of a candle that still forms; nothing is decided on it           |
 | model.version           | which version decides from the next candle on (processors/serving.py)               |
+
+HOLD is published at once, LONG and SHORT are proposals until their round has ended.
 
 What a model answered comes in as a value (`Heard`): on a replay, what was recorded decides.
 
@@ -33,7 +38,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from processors import regime, serving
+from processors import regime, serving, supervisor
 from processors.features.catalogue import INDEX, NAMES
 from processors.features.step import WINDOW
 from processors.filters import from_text
@@ -43,12 +48,27 @@ from schemas import hot, ids
 from schemas.models import ModelVersion
 from schemas.policy import Policy
 from schemas.regime import Coupling, MarketRegime, Regime, SymbolRegime
-from schemas.signals import Action, Decision, DecisionReason, Prediction, Strategy, Vote
+from schemas.signals import (
+    Action,
+    Decision,
+    DecisionReason,
+    Matured,
+    Prediction,
+    Proposal,
+    ProposalBarrier,
+    Strategy,
+    Vote,
+)
 from schemas.units import Side, Source
 
 TREND = INDEX["ret_12"]
 MODEL: Final = "model"
 """The key of the pointers' own state."""
+SUPERVISOR: Final = "supervisor"
+"""The key of the rounds: all of them on one."""
+RETURN, DEVIATION = INDEX["log_ret_1"], INDEX["hv_50"]
+CUT: Final = 5.0
+"""Deviations, as in training."""
 ROW: Final = 4 * len(NAMES)
 SILENT_BARS: Final = 12
 """An instrument without a candle for so long holds up nobody's word on the whole market."""
@@ -101,11 +121,20 @@ class Seen(msgspec.Struct, frozen=True):
     source: str
 
 
+class Made(msgspec.Struct, frozen=True, array_like=True):
+    """A prediction whose horizon is not over: of the candle opened at `open_at`, over `bars`."""
+
+    open_at: int
+    bars: int
+    p_up: float
+    model_version: str
+
+
 class State(msgspec.Struct, frozen=True):
-    """Of one instrument, or of the pointers. `decided_to`, `decided_at`: open and close of the last candle decided.
+    """Of one instrument, of the pointers, or of the rounds. `decided_to`, `decided_at`: open and close of the last candle decided.
 
     `rows`: float32 vectors of candles that follow each other, the last one opened at `rows_to`: a window and what waits (`seen`).
-    `regime`: the last one told, which began at `regime_since`.
+    `regime`: the last one told, which began at `regime_since`. `made`: predictions of the version that served.
     """
 
     version: int = 1
@@ -117,6 +146,8 @@ class State(msgspec.Struct, frozen=True):
     serving: Serving | None = None
     regime: Regime | None = None
     regime_since: int = -1
+    made: tuple[Made, ...] = ()
+    rounds: supervisor.State | None = None
 
 
 class Asked(NamedTuple):
@@ -127,7 +158,25 @@ class Asked(NamedTuple):
     window: NDArray[np.float32]
 
 
+def barrier_key(partition: int) -> str:
+    """Of a partition's barrier. It is asked with the states as they were before it, and keeps none."""
+    return f"barrier/{partition}"
+
+
+def is_instrument(key: str) -> bool:
+    return key not in (MODEL, SUPERVISOR)
+
+
 def step(state: State | None, event: Any, ctx: Context, heard: Heard = NOTHING) -> Step[State]:
+    match event:
+        case hot.Peek():
+            return Step(state, _forming(event, heard.answers.get(event.event_id, UNASKED).serving))
+        case hot.Barrier() if ctx.key == barrier_key(event.partition):
+            return Step(None, [_proposal_barrier(event, ctx)])
+        case Proposal() | ProposalBarrier():
+            state = state or State()
+            rounds, events = supervisor.step(state.rounds, event, ctx.policy.models.supervisor)
+            return Step(replace(state, rounds=rounds), events)
     state = state or State()
     match event:
         case hot.Features():
@@ -191,7 +240,7 @@ def _decided(state: State, ctx: Context, heard: Heard) -> Step[State]:
         return Step(state)
     rows = np.frombuffer(state.rows, dtype="<f4").reshape(-1, len(NAMES))
     events: list[Any] = []
-    now, since = state.regime, state.regime_since
+    now, since, made = state.regime, state.regime_since, list(state.made)
     for behind, seen in zip(range(len(state.seen) - 1, -1, -1), state.seen, strict=True):
         place = len(rows) - 1 - behind
         row = rows[place] if place >= 0 else None
@@ -200,8 +249,12 @@ def _decided(state: State, ctx: Context, heard: Heard) -> Step[State]:
             if found.regime is not now:
                 now, since = found.regime, seen.at
             events.append(_symbol_regime(seen, ctx.key, found, since))
-        events += _of_candle(seen, row, now, ctx, heard.answers.get(seen.features_id, UNASKED))
+        for said in _of_candle(seen, row, now, ctx, heard.answers.get(seen.features_id, UNASKED)):
+            events.append(said)
+            if isinstance(said, Prediction) and not said.shadow:
+                made.append(Made(seen.open_at, said.horizon_bars, said.p_up, said.model_version))
     last = state.seen[-1]
+    bar_ms = last.at - last.open_at
     wide = _market_regime(last, ctx)
     after = replace(
         state,
@@ -211,8 +264,49 @@ def _decided(state: State, ctx: Context, heard: Heard) -> Step[State]:
         rows=state.rows[-ROW * WINDOW :],
         regime=now,
         regime_since=since,
+        made=tuple(one for one in made if one.open_at + one.bars * bar_ms > last.open_at and one.bars < WINDOW),
     )
     return Step(after, [*events, *([wide] if wide else [])])
+
+
+def _proposal_barrier(barrier: hot.Barrier, ctx: Context) -> ProposalBarrier:
+    here = [(key, state) for key, state in sorted(ctx.states.items()) if state.seen and ids.partition_of(key) == barrier.partition]
+    return ProposalBarrier(
+        event_id=ids.event_id("signal.proposal-barrier", barrier.event_id),
+        at=barrier.at,
+        source_partition=barrier.partition,
+        matured=[found for key, state in here for found in _matured(key, state)],
+    )
+
+
+def _matured(instrument: str, state: State) -> Iterator[Matured]:
+    """Predictions whose horizon ends with a candle that waits, and what came of them. None across a gap."""
+    rows = np.frombuffer(state.rows, dtype="<f4").reshape(-1, len(NAMES))
+    places = {seen.open_at: len(rows) - len(state.seen) + n for n, seen in enumerate(state.seen)}
+    bar_ms = state.seen[-1].at - state.seen[-1].open_at
+    for one in state.made:
+        end = places.get(one.open_at + one.bars * bar_ms, -1)
+        begin = end - one.bars
+        if begin < 0 or not (deviation := float(rows[begin, DEVIATION]) * math.sqrt(one.bars)) > 0.0:
+            continue
+        moved = float(rows[begin + 1 : end + 1, RETURN].astype(np.float64).sum()) / deviation
+        yield Matured(
+            instrument=instrument,
+            model_version=one.model_version,
+            made_at=one.open_at + bar_ms,
+            bars=one.bars,
+            p_up=one.p_up,
+            deviations=max(-CUT, min(CUT, moved)),
+        )
+
+
+def _forming(peek: hot.Peek, answer: Answer | None) -> list[Prediction]:
+    """Nothing, where nobody was asked: an answer of a model is what the world says, and it is not asked at every peek."""
+    if answer is None:
+        return []
+    seen = Seen(peek.event_id, peek.at, peek.open_at, peek.c, True, peek.bars, peek.feature_hash, peek.source)
+    prediction, _ = _fit(seen, peek.instrument, answer, forming=True)
+    return [prediction] if prediction else []
 
 
 def _symbol_regime(seen: Seen, instrument: str, found: regime.Seen, since: int) -> SymbolRegime:
@@ -236,7 +330,7 @@ def _market_regime(last: Seen, ctx: Context) -> MarketRegime | None:
     home = ids.partition_of(ctx.key)
     trading: dict[str, State] = {}
     for key, found in ctx.states.items():
-        if key == MODEL or found.rows_to <= last.open_at - SILENT_BARS * bar_ms:
+        if not is_instrument(key) or found.rows_to <= last.open_at - SILENT_BARS * bar_ms:
             continue
         if found.rows_to < last.open_at or (found.decided_at < last.at and (ids.partition_of(key) != home or key > ctx.key)):
             return None
@@ -268,8 +362,8 @@ def _market_regime(last: Seen, ctx: Context) -> MarketRegime | None:
 
 def _of_candle(
     seen: Seen, row: NDArray[np.float32] | None, now: Regime | None, ctx: Context, answers: Answers
-) -> Iterator[Prediction | Decision]:
-    """Predictions of the models that were asked, and one decision for each strategy that is on."""
+) -> Iterator[Prediction | Proposal | Decision]:
+    """Predictions of the models that were asked, and one decision or proposal for each strategy that is on."""
     strategies = ctx.policy.models.strategies
     prediction, missing = _fit(seen, ctx.key, answers.serving) if answers.serving else (None, answers.missing)
     shadow = _fit(seen, ctx.key, answers.shadow, shadow=True)[0] if answers.shadow else None
@@ -283,7 +377,9 @@ def _of_candle(
             yield scripted
 
 
-def _fit(seen: Seen, instrument: str, answer: Answer, *, shadow: bool = False) -> tuple[Prediction | None, str]:
+def _fit(
+    seen: Seen, instrument: str, answer: Answer, *, shadow: bool = False, forming: bool = False
+) -> tuple[Prediction | None, str]:
     """(prediction, why the answer is none)."""
     if answer.feature_hash != seen.feature_hash:
         return None, f"{answer.model} {answer.version} was trained on features {answer.feature_hash}, these are {seen.feature_hash}"
@@ -312,12 +408,13 @@ def _fit(seen: Seen, instrument: str, answer: Answer, *, shadow: bool = False) -
         volatility=answer.volatility,
         edge=answer.edge,
         shadow=shadow,
+        forming=forming,
         trees_only=answer.trees_only,
         latency_us=answer.latency_us,
     ), ""
 
 
-def _of_model(seen: Seen, prediction: Prediction | None, missing: str, now: Regime | None, ctx: Context) -> Decision:
+def _of_model(seen: Seen, prediction: Prediction | None, missing: str, now: Regime | None, ctx: Context) -> Proposal | Decision:
     models = ctx.policy.models
     action, confidence = Action.HOLD, 0.0
     if not seen.ready:
@@ -339,7 +436,7 @@ def _of_model(seen: Seen, prediction: Prediction | None, missing: str, now: Regi
     return _decision(seen, ctx, Strategy.MODEL, action, reason, detail, confidence, prediction, now)
 
 
-def _of_script(seen: Seen, trend: float, now: Regime | None, ctx: Context) -> Decision | None:
+def _of_script(seen: Seen, trend: float, now: Regime | None, ctx: Context) -> Proposal | Decision | None:
     """None between its candles."""
     policy: Policy = ctx.policy
     every = policy.models.scripted_every_bars
@@ -363,7 +460,7 @@ def _decision(
     confidence: float,
     prediction: Prediction | None,
     now: Regime | None,
-) -> Decision:
+) -> Proposal | Decision:
     known: dict[str, Any] = {}
     if prediction is not None:
         known = {
@@ -375,8 +472,9 @@ def _decision(
             "cost": ctx.policy.models.round_trip_cost if prediction.edge is not None else None,
             "volatility": prediction.volatility,
         }
-    return Decision(
-        event_id=ids.event_id("signal.decision", seen.features_id, strategy),
+    kind = Decision if action is Action.HOLD else Proposal
+    return kind(
+        event_id=ids.event_id(kind.type_name(), seen.features_id, strategy),
         at=seen.at,
         instrument=ctx.key,
         strategy=strategy,

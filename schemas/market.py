@@ -8,6 +8,7 @@ frame and is refilled). A tick is the watermark: every trade of its partition wi
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Literal
 
 from schemas.events import Event, InstrumentEvent, Value
@@ -154,6 +155,38 @@ class Barrier(Event):
     type: Literal["market.barrier"] = "market.barrier"
     partition: int
     interval: str
+
+
+class OutsideReason(StrEnum):
+    """Why an instrument may not be entered; what is open in it may be reduced and closed."""
+
+    BLACKLISTED = "BLACKLISTED"
+    NOT_LISTED = "NOT_LISTED"
+    NOT_TRADING = "NOT_TRADING"
+    NOT_CHOSEN = "NOT_CHOSEN"
+    OTHER_CLASS = "OTHER_CLASS"
+    VOLUME = "VOLUME"
+    DEPTH = "DEPTH"
+    DEPTH_UNKNOWN = "DEPTH_UNKNOWN"
+    TOO_MANY = "TOO_MANY"
+
+
+class Outside(Value):
+    instrument: Instrument
+    reason: OutsideReason
+    detail: str
+
+
+class UniverseSeen(Event):
+    """Who may be entered, as the exchange and the policy say it now. `at` is market time. Told anew when it changes.
+
+    `outside`: of those that are streamed, and everyone who was a member before.
+    """
+
+    type: Literal["market.universe"] = "market.universe"
+    members: list[Instrument]
+    outside: list[Outside]
+    policy_version: int
 
 
 class Peek(InstrumentEvent):

@@ -13,7 +13,7 @@ from typing import Self
 from pydantic import ConfigDict, Field, model_validator
 
 from schemas.events import Value
-from schemas.signals import Strategy
+from schemas.signals import Strategy, SupervisorMode
 from schemas.units import Money
 
 
@@ -21,15 +21,40 @@ class Section(Value):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Universe(Section):
-    """Which instruments may be entered. Empty `instruments` = whatever the venue worker was told to stream."""
+_LAYER_1 = (
+    "BTC ETH SOL ADA AVAX BNB TRX DOT ATOM NEAR APT SUI SEI TON ALGO "
+    "HBAR ICP INJ TIA EGLD XTZ KAS S ETC XLM VET FLOW MINA KAVA CELO"
+)
+_LAYER_2 = "POL ARB OP STRK IMX MNT METIS ZK MANTA STX LRC SKL"
+_MEGA_CAPS = "BTC ETH BNB SOL XRP DOGE ADA TRX LINK LTC BCH"
 
-    mode: str = "l1l2-top"
+
+class UniverseMode(StrEnum):
+    """L1L2_TOP: bases of the classes only; ALL: any base."""
+
+    L1L2_TOP = "l1l2-top"
+    ALL = "all"
+
+
+class Universe(Section):
+    """Which instruments may be entered (processors/universe.py). `instruments`: these and no others; empty: by mode.
+
+    Classes are lists of base assets. `blacklist`: instruments or symbols. `min_volume_24h`, `min_depth` (within 10 bp) in quote.
+    """
+
+    mode: UniverseMode = UniverseMode.L1L2_TOP
+    layer_1: list[str] = _LAYER_1.split()
+    layer_2: list[str] = _LAYER_2.split()
+    mega_caps: list[str] = _MEGA_CAPS.split()
     instruments: list[str] = Field(default=[], max_length=100)
     blacklist: list[str] = []
     max_instruments: int = Field(default=100, ge=1, le=100)
     min_volume_24h: Money = Decimal(1_000_000)
     min_depth: Money = Decimal(50_000)
+
+    @property
+    def bases(self) -> frozenset[str]:
+        return frozenset((*self.layer_1, *self.layer_2, *self.mega_caps))
 
 
 class Risk(Section):
@@ -111,6 +136,17 @@ class Exits(Section):
         return self
 
 
+class Supervisor(Section):
+    """Of the model's signals. More than `max_share` of the last `window` on one side blocks further entries that way; an
+    information coefficient of the last `quality_closes` candles that is below 0 by `quality_deviations` blocks all entries."""
+
+    mode: SupervisorMode = SupervisorMode.ENFORCED
+    window: int = Field(default=20, ge=5, le=500)
+    max_share: float = Field(default=0.70, ge=0.5, le=1)
+    quality_closes: int = Field(default=288, ge=24, le=2016)
+    quality_deviations: float = Field(default=1.645, gt=0, allow_inf_nan=False)
+
+
 class Models(Section):
     """`round_trip_cost`: fees and slippage of entry and exit, as a share of the notional; a smaller expected edge is no trade."""
 
@@ -118,6 +154,7 @@ class Models(Section):
     strategies: list[Strategy] = [Strategy.MODEL]
     scripted_every_bars: int = Field(default=6, ge=1)
     round_trip_cost: float = Field(default=0.001, ge=0, lt=0.1)
+    supervisor: Supervisor = Supervisor()
 
 
 class Guardian(Section):

@@ -37,6 +37,8 @@ class Reason(StrEnum):
     STALE = "STALE"
     BREAKER_OPEN = "BREAKER_OPEN"
     EMERGENCY_STOP = "EMERGENCY_STOP"
+    MODEL_BIAS = "MODEL_BIAS"
+    MODEL_QUALITY = "MODEL_QUALITY"
 
 
 class Verdict(AccountEvent):

@@ -14,12 +14,12 @@ from typing import Any
 
 from schemas import ids
 from schemas.events import Event
-from schemas.market import Barrier, Candle, CandleHistory, FeatureHistory, Features, Marks, Peek, Tick, TradeFrame
+from schemas.market import Barrier, Candle, CandleHistory, FeatureHistory, Features, Marks, Peek, Tick, TradeFrame, UniverseSeen
 from schemas.models import ModelSwitch, ModelVersion
 from schemas.operations import Audit, Command, DeadLetter, GuardianReport, Heartbeat, PolicyVersion
 from schemas.regime import MarketRegime, SymbolRegime
 from schemas.risk import BreakerState, RiskState, Verdict
-from schemas.signals import Decision, Prediction
+from schemas.signals import Decision, Prediction, Proposal, ProposalBarrier, Supervision
 from schemas.trading import (
     AccountSnapshot,
     Closed,
@@ -44,12 +44,14 @@ class Key(StrEnum):
     """Compacted trade state; the partition is still the instrument's."""
     PARTITION = "partition"
     """Null key: the record speaks of its whole partition (ticks, marks)."""
+    SEQUENCE = "instrument, in one sequence"
+    """One partition: whoever reads it meets all instruments in the order in which they were written."""
     ACCOUNT = "account"
     NAME = "name"
     NONE = "none"
 
 
-_GLOBAL = {Key.ACCOUNT, Key.NAME, Key.NONE}
+_GLOBAL = {Key.SEQUENCE, Key.ACCOUNT, Key.NAME, Key.NONE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,17 @@ MARKET_MARKS = Topic(
     ("market",),
     ("exits", "execution", *_HISTORY),
 )
+MARKET_UNIVERSE = Topic(
+    "market.universe",
+    (UniverseSeen,),
+    "Which instruments may be entered, and why others may not: those are reduce-only",
+    Key.NONE,
+    90 * _DAY,
+    ("at",),
+    ("market",),
+    ("risk", *_HISTORY),
+    decision=True,
+)
 MARKET_CANDLES = Topic(
     "market.candles",
     (Candle,),
@@ -132,12 +145,12 @@ MARKET_FEATURES = Topic(
 MARKET_PEEKS = Topic(
     "market.peeks",
     (Peek,),
-    "Feature vector of the forming 5-minute candle, four a second at most; nothing decides on it",
+    "Feature vector of the forming 5-minute candle, four a second at most; predicted on, never decided on",
     Key.INSTRUMENT,
     _DAY,
     ("instrument", "at"),
     ("features",),
-    _HISTORY,
+    ("signals", *_HISTORY),
 )
 MARKET_REGIMES = Topic(
     "market.regimes",
@@ -160,11 +173,22 @@ SIGNAL_PREDICTIONS = Topic(
     _HISTORY,
     decision=True,
 )
+SIGNAL_PROPOSALS = Topic(
+    "signal.proposals",
+    (Proposal, ProposalBarrier),
+    "What strategies want as it is generated, and a barrier behind each partition's close: what rounds are ranked from",
+    Key.NONE,
+    7 * _DAY,
+    ("at",),
+    ("signals",),
+    ("signals", *_HISTORY),
+    decision=True,
+)
 SIGNAL_DECISIONS = Topic(
     "signal.decisions",
     (Decision,),
-    "What a strategy wants: LONG, SHORT or HOLD, with its reason",
-    Key.INSTRUMENT,
+    "What a strategy wants: LONG, SHORT or HOLD, with its reason; of those that want to enter the best first",
+    Key.SEQUENCE,
     30 * _DAY,
     ("instrument", "at"),
     ("signals",),
@@ -354,7 +378,7 @@ POLICY_VERSIONS = Topic(
     None,
     ("version",),
     ("control",),
-    ("signals", "risk", "execution", "exits", "guardian", *_HISTORY),
+    ("market", "signals", "risk", "execution", "exits", "guardian", *_HISTORY),
     decision=True,
 )
 MODEL_VERSIONS = Topic(
@@ -375,6 +399,17 @@ MODEL_SWITCHES = Topic(
     Key.NONE,
     365 * _DAY,
     ("number", "at"),
+    ("signals",),
+    _HISTORY,
+    decision=True,
+)
+MODEL_SUPERVISION = Topic(
+    "model.supervision",
+    (Supervision,),
+    "How one-sided and how right the model's signals have been, round by round, and what was blocked",
+    Key.NONE,
+    90 * _DAY,
+    ("at",),
     ("signals",),
     _HISTORY,
     decision=True,
@@ -458,6 +493,8 @@ def route(event: Any) -> tuple[Topic, bytes | None, int]:
     match topic.key:
         case Key.INSTRUMENT:
             return topic, event.instrument.encode(), ids.partition_of(event.instrument)
+        case Key.SEQUENCE:
+            return topic, event.instrument.encode(), 0
         case Key.POSITION:
             key = position_key(event.account, event.instrument, event.side)
             return topic, key.encode(), ids.partition_of(event.instrument)

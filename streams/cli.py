@@ -503,6 +503,21 @@ def bench_latency(
     show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
 
 
+@bench_app.command("decisions")
+def bench_decisions(
+    as_json: Json = False,
+    symbols: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    candles: Annotated[int, typer.Option(min=1, help="Closes to measure.")] = 30,
+    pace: Annotated[float, typer.Option(min=0.2, help="Wall seconds from close to close.")] = 2.0,
+    model: Annotated[str, typer.Option(help="Version of the registry; empty: the built-in one.")] = "",
+) -> None:
+    """Close of a candle to the decisions on it, for 100 symbols, through the street's own workers."""
+    from streams.bench.decisions import run
+
+    found = run(symbols, candles, pace, model or None)
+    show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
+
+
 @bench_app.command("state")
 def bench_state(
     disturbances: Annotated[int, typer.Option(help="kill -9, freezes, joins and leaves.")] = 30,

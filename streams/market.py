@@ -1,4 +1,5 @@
-"""market: the exchange's public streams -> market.trades (past candles, frames, ticks) and market.marks. Not Faust: an ingest loop.
+"""market: the exchange's public streams -> market.trades (past candles, frames, ticks) and market.marks; what it lists ->
+market.universe (streams/universe.py). Not Faust: an ingest loop.
 
 Order is the whole art. A new connection is opened first; then what was missed is fetched by REST, merged in market time and written
 as backfilled; then what the connection has brought meanwhile follows, duplicates dropped by id. Whatever is written is written in
@@ -17,7 +18,6 @@ from typing import TypeVar
 from infra import logs
 from infra.settings import Settings
 from infra.venue.binance.client import BinanceUsdm
-from infra.venue.binance.filters import instrument_of
 from infra.venue.binance.sockets import Socket, market_stream, quote_stream
 from infra.venue.port import BestQuote, MarketEvent, MarkPrice, PublicTrade, TradeSeen, VenueError
 from processors.market import Cutter, Gap, Marks, Trade
@@ -27,6 +27,8 @@ from streams.loop import Loop, run_loop
 from streams.market_past import PAGE, began_anew, begin, missed
 from streams.market_tail import Tail, read_tail
 from streams.outlet import Outlet
+from streams.policy import PolicyReader
+from streams.universe import Watch, instruments_of
 
 T = TypeVar("T")
 log = logs.get(__name__)
@@ -41,7 +43,9 @@ LEAP_MS = 6 * 3_600_000
 class Gateway:
     """`run()` until cancelled, then `finish()`."""
 
-    def __init__(self, settings: Settings, venue: BinanceUsdm, outlet: Outlet, processed: Counter[str]) -> None:
+    def __init__(
+        self, settings: Settings, venue: BinanceUsdm, outlet: Outlet, processed: Counter[str], symbols: Sequence[str]
+    ) -> None:
         self.holes = 0
         self.repairs = 0
         self.leaps = 0
@@ -51,15 +55,15 @@ class Gateway:
         self._outlet = outlet
         self._processed = processed
         self._source = source_of(settings)
-        self._instruments = tuple(instrument_of(symbol) for symbol in settings.symbol_list)
+        self.instruments = self._instruments = instruments_of(symbols)
         self._marks = Marks(self._source, self._instruments)
         self._cutter: Cutter | None = None
         self._pages: dict[str, list[PublicTrade]] = {}
         self._asked_at = 0
         self._repaired_until = 0
         self._repaired_to: dict[str, int] = {}
-        self.stream: Socket = market_stream(settings, venue.rest, settings.symbol_list)
-        self._quotes = quote_stream(settings, venue.rest, settings.symbol_list)
+        self.stream: Socket = market_stream(settings, venue.rest, symbols)
+        self._quotes = quote_stream(settings, venue.rest, symbols)
 
     @property
     def begun(self) -> bool:
@@ -234,13 +238,22 @@ async def patiently(what: str, attempt: Callable[[], Awaitable[T]]) -> T:
         wait_s = min(wait_s * 2, 5.0)
 
 
+async def until(true: Callable[[], bool]) -> None:
+    while True:
+        if true():
+            return
+        await asyncio.sleep(0.05)
+
+
 def source_of(settings: Settings) -> Source:
     return Source(settings.market.partition(":")[0])
 
 
-def metrics(gateway: Gateway) -> Mapping[str, float]:
+def metrics(gateway: Gateway, watch: Watch) -> Mapping[str, float]:
     cutter = gateway.cutter if gateway.begun else None
     return {
+        "universe_members": len(watch.chosen.members),
+        "universe_outside": len(set(gateway.instruments) - set(watch.chosen.members)),
         "trades": cutter.trades if cutter else 0,
         "trades_backfilled": cutter.backfilled if cutter else 0,
         "trades_duplicate": cutter.duplicates if cutter else 0,
@@ -260,14 +273,33 @@ def main(settings: Settings) -> None:
 
 
 async def work(loop: Loop) -> None:
-    async with BinanceUsdm(loop.settings, who="market", patient=True) as venue:
-        gateway = Gateway(loop.settings, venue, loop.outlet, loop.counts.processed)
-        loop.tell(
-            problems=lambda: () if gateway.ready else ("the feed is not repaired yet",),
-            metrics=lambda: metrics(gateway),
-            feed_age_ms=lambda: gateway.age_ms() if gateway.ready else None,
-        )
-        try:
-            await gateway.run()
-        finally:
-            await gateway.finish()
+    loop.tell(problems=lambda: ("the exchange has not said what it lists",), metrics=dict)
+    reader = PolicyReader(loop.settings.bootstrap)
+    reader.start()
+    try:
+        async with BinanceUsdm(loop.settings, who="market", patient=True) as venue:
+            await until(lambda: reader.ready)
+            watch = Watch(venue, reader.current)
+            symbols = await patiently("universe", lambda: watch.symbols(loop.settings.symbol_list))
+            await _stream(loop, Gateway(loop.settings, venue, loop.outlet, loop.counts.processed, symbols), watch)
+    finally:
+        reader.stop()
+
+
+async def _stream(loop: Loop, gateway: Gateway, watch: Watch) -> None:
+    loop.tell(
+        problems=lambda: () if gateway.ready else ("the feed is not repaired yet",),
+        metrics=lambda: metrics(gateway, watch),
+        feed_age_ms=lambda: gateway.age_ms() if gateway.ready else None,
+    )
+
+    async def keep_universe() -> None:
+        await until(lambda: gateway.ready)
+        await watch.run(gateway.instruments, lambda: gateway.cutter.watermark, loop.outlet.send)
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(gateway.run())
+            tasks.create_task(keep_universe())
+    finally:
+        await gateway.finish()

@@ -1,6 +1,6 @@
 """risk: signal.decisions (and what is open, ordered and owned) -> risk.verdicts, trade.entries. One active instance.
 
-The brakes stand here too: whatever trips them -> breaker.states, risk.states (docs/adr/0009).
+The brakes stand here too: whatever trips them -> breaker.states, risk.states (docs/adr/0010).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 from infra.settings import Settings
 from processors import risk
 from schemas import topics
+from schemas.market import UniverseSeen
 from schemas.operations import Audit, CommandKind, Heartbeat
 from schemas.risk import ALL
 from schemas.trading import AccountSnapshot
@@ -23,9 +24,11 @@ from streams.stage import Stage, by_instrument
 
 
 def keys(event: Any, known: Sequence[str]) -> Sequence[str]:
-    """The account has a key of its own, and whatever speaks of the whole system concerns that one."""
+    """The account and the universe have keys of their own, and whatever speaks of the whole system concerns that one."""
     if isinstance(event, AccountSnapshot | Heartbeat):
         return (risk.ACCOUNT,)
+    if isinstance(event, UniverseSeen):
+        return (risk.UNIVERSE,)
     if isinstance(event, Audit):
         return concerned(event, known)
     return by_instrument(event, known)
@@ -57,6 +60,7 @@ STAGE = Stage(
         topics.GUARDIAN_REPORTS,
         topics.CONTROL_AUDIT,
         topics.HEALTH_HEARTBEATS,
+        topics.MARKET_UNIVERSE,
     ),
     outputs=(topics.RISK_VERDICTS, topics.TRADE_ENTRIES, topics.BREAKER_STATES, topics.RISK_STATES),
     state=risk.State,

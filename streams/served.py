@@ -34,6 +34,9 @@ class Served(Protocol):
 
     def answer(self, windows: Sequence[Window]) -> list[Answer]: ...
 
+    def peek(self, row: Window) -> Answer:
+        """Of one vector [features] of a candle that still forms: by what is quick enough to be asked on the event loop."""
+
 
 def load(name: str, settings: Settings) -> Served:
     """The version of that name, verified. Raises ModelUnavailable."""
@@ -69,6 +72,9 @@ class _BuiltIn:
             for p_up in found
         ]
 
+    def peek(self, row: Window) -> Answer:
+        return self.answer([row[None]])[0]
+
 
 class _Whole:
     """Full windows together by the ensemble; while a window fills, the version's tree members answer alone."""
@@ -87,6 +93,9 @@ class _Whole:
             if places:
                 found.update(zip(places, self._batch([windows[place] for place in places], trees), strict=True))
         return [found[place] for place in range(len(windows))]
+
+    def peek(self, row: Window) -> Answer:
+        return self._batch([row[None]], trees=True)[0]
 
     def _batch(self, windows: Sequence[Window], trees: bool) -> list[Answer]:
         began = time.perf_counter()

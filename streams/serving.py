@@ -2,7 +2,7 @@
 
 `prepare` is awaited before each record's step (streams/stage.py). Before pointers it loads what they name, so that the step finds
 versions that answer or reasons why they do not; before a barrier it asks the models for all vectors that wait. What serves stays
-loaded together with what a rollback needs and the shadow.
+loaded together with what a rollback needs and the shadow. Of a candle that still forms the trees are asked, every now and then.
 
 qt_model_info{version,role}           1 for what serves (`active`), is kept warm (`previous`), or scores beside it (`shadow`)
 qt_model_predictions_total{version}   vectors answered
@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 
 from infra import logs
@@ -31,6 +32,8 @@ from streams.served import Served, load, warm
 from streams.stage import home_of
 
 log = logs.get(__name__)
+FORMING_MS = 10_000
+"""Of market time: an instrument is predicted on while its candle forms at most so often."""
 
 
 class Server:
@@ -44,6 +47,7 @@ class Server:
         self.heard = Heard(self._answers, self._refused)
         self._serving = Serving()
         self._hands = Hands(1, "models")
+        self._peeked: dict[str, int] = {}
         self._predictions: Counter[str] = Counter()
         self._refusals: Counter[str] = Counter()
         self._runs, self._run_s = 0, 0.0
@@ -57,6 +61,26 @@ class Server:
             await self._ask(event, states)
         elif isinstance(event, ModelVersion):
             await self._point(event, states)
+        elif isinstance(event, hot.Peek):
+            self._peek(event, states)
+
+    def _peek(self, peek: hot.Peek, states: Mapping[str, Any]) -> None:
+        """By what would decide the candle, if it is loaded: a peek loads nothing and waits for nobody."""
+        self._answers.clear()
+        turn = peek.at // FORMING_MS
+        if self._peeked.get(peek.instrument) == turn:
+            return
+        self._peeked[peek.instrument] = turn
+        served = next((self._loaded[name] for name in _serving(states).deciding(peek.at) if name in self._loaded), None)
+        if served is None:
+            return
+        try:
+            answer = served.peek(np.asarray(peek.values, dtype=np.float32))
+        except RUNTIME_ERRORS as e:
+            log.error("a model has not answered", version=served.version, vectors=1, error=str(e))
+            return
+        self._predictions[served.version] += 1
+        self._answers[peek.event_id] = Answers(answer)
 
     async def _point(self, version: ModelVersion, states: Mapping[str, Any]) -> None:
         """A version that was refused before is looked at again: it may have been mended."""

@@ -326,10 +326,27 @@ class Stream(Protocol):
     def silent_s(self) -> float: ...
 
 
+Levels = tuple[list[tuple[Decimal, Decimal]], list[tuple[Decimal, Decimal]]]
+"""(bids, asks) of an order book, (price, quantity) each, the best first."""
+
+
+class Listing(NamedTuple):
+    """What is listed: `status` in the venue's words; `volume_24h` in quote, None where it is not told."""
+
+    instrument: str
+    base: str
+    quote: str
+    status: str
+    perpetual: bool
+    volume_24h: Decimal | None
+
+
 class MarketVenue(Protocol):
     """The public half: every call raises VenueError."""
 
     async def filters(self) -> dict[str, Filters]: ...
+    async def listings(self) -> list[Listing]: ...
+    async def levels(self, instrument: str) -> Levels: ...
     async def klines(self, instrument: str, interval: str, limit: int) -> list[Kline]: ...
     async def trades(
         self, instrument: str, *, from_id: int | None = None, start_at: int | None = None, limit: int = 1000

@@ -1,5 +1,5 @@
 """`quantum bench latency`: from a mark to the exit decision that it caused, from a tick to the candle that it closed and to the
-decision on it (by way of the barrier on market.features that the tick caused).
+decision on it (by way of the barrier on market.features that the tick caused, and of the round that it ended on signal.proposals).
 
 The whole embedded stack runs on free ports, its market at the speed of the real one; a position in every symbol is opened by
 another hand at the start, adopted, and judged at every mark. One consumer outside it reads the topics and pairs cause and
@@ -36,12 +36,13 @@ from streams.filters import read_filters
 from streams.launcher import Stack
 
 CAUSES = (topics.MARKET_MARKS.name, topics.MARKET_TRADES.name)
-BETWEEN = topics.MARKET_FEATURES.name
-"""As old as the tick that caused it."""
+BETWEEN = (topics.MARKET_FEATURES.name, topics.SIGNAL_PROPOSALS.name)
+"""As old as the tick that caused them."""
 EFFECTS = {
-    topics.TRADE_EXIT_DECISIONS.name: topics.MARKET_MARKS.name,
-    topics.MARKET_CANDLES.name: topics.MARKET_TRADES.name,
-    BETWEEN: topics.MARKET_TRADES.name,
+    topics.TRADE_EXIT_DECISIONS.name: (topics.MARKET_MARKS.name,),
+    topics.MARKET_CANDLES.name: (topics.MARKET_TRADES.name,),
+    topics.MARKET_FEATURES.name: (topics.MARKET_TRADES.name,),
+    topics.SIGNAL_PROPOSALS.name: (topics.MARKET_FEATURES.name,),
     topics.SIGNAL_DECISIONS.name: BETWEEN,
 }
 LIMIT_S = 420.0
@@ -144,7 +145,7 @@ def _read(bootstrap: str, pairs: dict[str, Pairs], over: threading.Event) -> Non
 
     def add(effect: str, where: str, began: float, made: float, read: float) -> None:
         _add(pairs[effect], began, made, read)
-        if effect == BETWEEN:
+        if effect in BETWEEN:
             known(where, began)
 
     def known(where: str, began: float) -> None:

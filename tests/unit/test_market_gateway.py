@@ -21,7 +21,7 @@ async def test_a_message_from_the_far_future_moves_no_time_and_has_the_connectio
     settings = load(symbols="BTCUSDT")
     async with BinanceUsdm(settings) as venue:
         outlet = Outlet("127.0.0.1:1", "market")
-        gateway = Gateway(settings, venue, outlet, Counter())
+        gateway = Gateway(settings, venue, outlet, Counter(), ("BTCUSDT",))
         gateway._cutter = Cutter(Source.SYNTHETIC, {BTC: 7}, T, {}, frame_ms=20)
         gateway._repaired_to = {BTC: 7}
         await gateway._take([TradeSeen(BTC, T + 5, PublicTrade(7, T + 5, 1.0, 1.0, False))])

@@ -16,7 +16,7 @@ from schemas import hot
 from schemas.ids import partition_of
 from schemas.policy import Policy
 from schemas.regime import MarketRegime, Regime, SymbolRegime
-from schemas.signals import Decision
+from schemas.signals import Wish
 
 BAR = 300_000
 NAMED = [f"binance.usdm.{name}USDT" for name in ("BTC", "ETH", "SOL", "XRP")]
@@ -196,4 +196,4 @@ def test_a_regime_stands_on_the_decision_and_tells_since_when_it_is() -> None:
     ]
     regimes = [(event.regime, event.since) for event in said if isinstance(event, SymbolRegime)]
     assert regimes == [(Regime.RANGE, 11 * BAR), (Regime.VOLATILE, 12 * BAR), (Regime.VOLATILE, 12 * BAR)]
-    assert [event.regime for event in said if isinstance(event, Decision)] == [one for one, _ in regimes]
+    assert [event.regime for event in said if isinstance(event, Wish)] == [one for one, _ in regimes]

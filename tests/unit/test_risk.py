@@ -14,9 +14,10 @@ from processors.step import Context
 from schemas import ids
 from schemas.events import Event
 from schemas.ids import Purpose
+from schemas.market import Outside, OutsideReason, UniverseSeen
 from schemas.policy import Execution, Policy, Risk, Universe
 from schemas.risk import Outcome, Reason, Verdict
-from schemas.signals import Action, Decision, DecisionReason, Strategy
+from schemas.signals import Action, Block, Decision, DecisionReason, Strategy
 from schemas.trading import AccountSnapshot, Entry, Order, OrderState, OrderType, Position, PositionStatus
 from schemas.units import Side, Source
 
@@ -134,6 +135,28 @@ def refused(events: list[Any]) -> Reason:
     assert verdict.detail
     reason: Reason = verdict.reason
     return reason
+
+
+def test_who_is_outside_the_universe_opens_nothing_closes_all_the_same_and_is_nobody_elses_matter() -> None:
+    desk = Desk()
+    _, entry = desk.decide()
+    desk.position(entry, "0.01")
+    outside = [Outside(instrument=name, reason=OutsideReason.NOT_LISTED, detail="renamed") for name in (BTC, SOL)]
+    seen = UniverseSeen(event_id="u", at=NOW, members=[ETH], outside=outside, policy_version=3)
+    assert desk.take(risk.UNIVERSE, seen) == []
+    assert refused(desk.decide(instrument=SOL)) is Reason.INSTRUMENT_OUTSIDE_UNIVERSE
+    assert desk.decide(instrument=ETH)[0].outcome is Outcome.APPROVED
+    assert desk.decide(Action.SHORT)[0].outcome is Outcome.CLOSE
+
+
+@pytest.mark.parametrize("block", Block)
+def test_what_the_supervisor_blocks_opens_nothing_and_closes_all_the_same(block: Block) -> None:
+    desk = Desk()
+    assert refused(desk.decide(blocked=block, detail="15 of 20")) is Reason(f"MODEL_{block}")
+    _, entry = desk.decide(Action.LONG)
+    desk.position(entry, "0.01")
+    (verdict,) = desk.decide(Action.SHORT, blocked=block)
+    assert (verdict.outcome, verdict.reason) == (Outcome.CLOSE, Reason.OPPOSITE_DECISION)
 
 
 def test_a_decision_within_limits_becomes_an_entry_with_its_stop() -> None:

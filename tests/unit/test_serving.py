@@ -22,7 +22,7 @@ from schemas import hot
 from schemas.ids import partition_of
 from schemas.models import BUILT_IN, ModelSwitch, ModelVersion
 from schemas.policy import Policy
-from schemas.signals import Decision, DecisionReason, Prediction
+from schemas.signals import DecisionReason, Prediction, Wish
 from streams import model_commands
 from streams.serving import Server, verify
 
@@ -53,7 +53,8 @@ class Desk:
         for key in keys:
             ctx = Context("", 0, 0, Policy(), 0, "sim", dict(self.states), "", key)
             state, events = signals.step(self.states.get(key), event, ctx, self.server.heard)
-            changed[key] = msgspec.json.decode(msgspec.json.encode(state), type=State)
+            if state is not None:
+                changed[key] = msgspec.json.decode(msgspec.json.encode(state), type=State)
             out += events
         self.states |= changed
         self.said += out
@@ -62,13 +63,13 @@ class Desk:
     async def point(self, version: ModelVersion) -> list[ModelSwitch]:
         return await self.take(version, (MODEL,))
 
-    async def candle(self, n: int, *instruments: str) -> list[Decision]:
+    async def candle(self, n: int, *instruments: str) -> list[Wish]:
         found: list[Any] = []
         for instrument in instruments or (BTC, ETH):
             await self.take(vector(n, instrument), (instrument,))
             barrier = hot.Barrier(f"b{n}", "market.barrier", (n + 1) * BAR, partition_of(instrument), "5m")
             found += await self.take(barrier, (instrument,))
-        return [event for event in found if isinstance(event, Decision)]
+        return [event for event in found if isinstance(event, Wish)]
 
 
 def vector(n: int, instrument: str) -> hot.Features:
@@ -94,7 +95,7 @@ def vector(n: int, instrument: str) -> hot.Features:
     )
 
 
-def by(decisions: Sequence[Decision]) -> set[str | None]:
+def by(decisions: Sequence[Wish]) -> set[str | None]:
     return {decision.model_version for decision in decisions}
 
 
@@ -326,3 +327,38 @@ def test_the_pure_fold_of_pointers() -> None:
         state, _ = serving.point(state, pointers(number, f"v{number}"), number * 10, {})
     assert len(state.switches) == serving.KEPT
     assert state.wanted == ("v39", "v38")
+
+
+async def test_trees_speak_of_a_candle_that_forms_now_and_then_and_decide_nothing(
+    desk: Desk, settings: Settings, make_version: MakeVersion
+) -> None:
+    """Whatever is loaded is asked, every ten seconds of market time and instrument."""
+
+    async def peeks(n: int) -> list[Prediction]:
+        found: list[Any] = []
+        for at in range(0, 40_000, 2_500):
+            before = dict(desk.states)
+            found += await desk.take(peek(n, BTC, at), (BTC,))
+            assert desk.states == before
+        return found
+
+    assert await desk.take(peek(1, BTC, 0), (BTC,)) == [], "nothing is loaded, and a peek loads nothing"
+    desk.server.preload(BUILT_IN)
+    await desk.candle(1)
+    (seed,) = {said.model_version for said in await peeks(2)}
+    make_version(settings.model_registry, "m-a", p_up=0.9, key=KEY)
+    await desk.point(pointers(1, "m-a"))
+    said = await peeks(3)
+    assert [one.at - 4 * BAR for one in said] == [0, 10_000, 20_000, 30_000]
+    assert {(one.model_version, one.forming, one.trees_only, round(one.p_up, 4)) for one in said} == {("m-a", True, True, 0.9)}
+    assert seed != "m-a"
+    (decision,) = await desk.candle(3, BTC)
+    assert decision.candle_at == 4 * BAR
+
+
+def peek(n: int, instrument: str, ms: int) -> hot.Peek:
+    at, prices = (n + 1) * BAR + ms, (1.0,) * 5
+    hash_, values = feature_hash(), [0.0] * len(NAMES)
+    return hot.Peek(
+        f"peek-{n}-{ms}", "market.peek", at, instrument, "5m", (n + 1) * BAR, *prices, FEATURE_SET, hash_, 700, values, "synthetic"
+    )

@@ -15,8 +15,9 @@ from processors.features.step import WINDOW
 from processors.signals import Answer, Answers, Heard, State
 from processors.step import Context
 from schemas import hot
+from schemas.ids import partition_of
 from schemas.policy import Models, Policy
-from schemas.signals import Action, Decision, DecisionReason, Prediction, Strategy
+from schemas.signals import Action, Decision, DecisionReason, Prediction, Proposal, Strategy, Wish
 
 BTC, ETH = "binance.usdm.BTCUSDT", "binance.usdm.ETHUSDT"
 BAR = 300_000
@@ -68,7 +69,7 @@ def close(state: State | None, event: hot.Features, ctx: Context, *answers: Answ
     heard = Heard({event.event_id: Answers(serving, "no model is loaded", shadow)}, {})
     after, events = signals.step(joined.state, BARRIER, ctx._replace(key=event.instrument), heard)
     assert after is not None
-    said = [event for event in events if isinstance(event, Prediction | Decision)]
+    said = [event for event in events if isinstance(event, Prediction | Wish)]
     return msgspec.json.decode(msgspec.json.encode(after), type=State), said
 
 
@@ -88,7 +89,7 @@ def decide(event: hot.Features, ctx: Context, *answers: Answer | None) -> list[A
 def test_the_model_decides_by_its_confidence(p_up: float, action: Action, reason: DecisionReason, confidence: float) -> None:
     prediction, decision = decide(features(), MODEL, says(p_up))
     assert isinstance(prediction, Prediction)
-    assert isinstance(decision, Decision)
+    assert isinstance(decision, Decision if action is Action.HOLD else Proposal)
     assert (decision.action, decision.reason) == (action, reason)
     assert decision.confidence == pytest.approx(confidence)
     assert (decision.prediction_id, decision.model_version, decision.policy_version) == (prediction.event_id, "7", 4)
@@ -149,7 +150,7 @@ def test_nothing_is_decided_before_the_barrier_and_everything_behind_it() -> Non
         np.testing.assert_allclose(one.window[:, signals.TREND], expected, rtol=1e-6)
     answers = {one.features_id: Answers(says(0.9)) for one in found}
     state, events = signals.step(state, BARRIER, MODEL, Heard(answers, {}))
-    assert [event.at for event in events if isinstance(event, Decision)] == [one.at for one in found]
+    assert [event.at for event in events if isinstance(event, Wish)] == [one.at for one in found]
     assert state is not None
     assert (state.seen, len(state.rows)) == ((), signals.ROW * WINDOW)
     assert list(signals.asked(state)) == []
@@ -201,12 +202,12 @@ def test_the_same_candle_gives_the_same_ids() -> None:
 def test_the_script_decides_every_sixth_candle_beside_the_model() -> None:
     both = context(Strategy.MODEL, Strategy.SCRIPTED)
     state: State | None = None
-    scripted: list[Decision] = []
+    scripted: list[Wish] = []
     modelled = 0
     for n in range(60):
         state, events = close(state, features(n, trend=0.01 if n < 30 else -0.01), both)
-        modelled += sum(isinstance(e, Decision) and e.strategy is Strategy.MODEL for e in events)
-        scripted += [e for e in events if isinstance(e, Decision) and e.strategy is Strategy.SCRIPTED]
+        modelled += sum(isinstance(e, Wish) and e.strategy is Strategy.MODEL for e in events)
+        scripted += [e for e in events if isinstance(e, Wish) and e.strategy is Strategy.SCRIPTED]
     assert modelled == 60
     assert len(scripted) == 10
     assert {e.action for e in scripted[:5]} == {Action.LONG}
@@ -225,4 +226,41 @@ def test_instruments_are_scripted_on_different_candles() -> None:
 def test_the_script_alone_leaves_the_model_out() -> None:
     alone = context(Strategy.SCRIPTED, every=1)
     kinds = [type(event).__name__ for event in decide(features(instrument=ETH), alone, None)]
-    assert kinds == ["Decision"]
+    assert kinds == ["Proposal"]
+
+
+def test_a_prediction_matures_when_its_horizon_is_over_and_not_across_a_gap() -> None:
+    """The model looks three candles ahead: what it said of the first candle is told with the barrier of the fourth."""
+
+    def told(*candles: int) -> list[tuple[int, float, float]]:
+        state: State | None = None
+        found = []
+        for n in candles:
+            vector = features(n)
+            vector.values[signals.RETURN], vector.values[signals.DEVIATION] = n / 1000, 0.004
+            joined = signals.step(state, vector, MODEL).state
+            partition = partition_of(BTC)
+            barrier = hot.Barrier(f"b{n}", "market.barrier", vector.at, partition, "5m")
+            ctx = MODEL._replace(states={BTC: joined}, key=signals.barrier_key(partition))
+            nothing, (said,) = signals.step(None, barrier, ctx)
+            assert (nothing, said.at, said.source_partition) == (None, vector.at, partition)
+            found += [(one.made_at // BAR, one.p_up, one.deviations) for one in said.matured]
+            heard = Heard({vector.event_id: Answers(says(0.5 + n / 100))}, {})
+            state = signals.step(joined, barrier, MODEL, heard).state
+        return found
+
+    whole = told(1, 2, 3, 4, 5)
+    assert [(at, p_up) for at, p_up, _ in whole] == [(2, 0.51), (3, 0.52)]
+    assert [deviations for *_, deviations in whole] == pytest.approx([(2 + 3 + 4) / 4 / 3**0.5, (3 + 4 + 5) / 4 / 3**0.5])
+    (behind,) = told(1, 2, 4, 5, 6, 7)
+    assert behind == pytest.approx((5, 0.54, (5 + 6 + 7) / 4 / 3**0.5))
+
+
+def test_a_peek_is_predicted_on_and_changes_nothing() -> None:
+    peek = hot.Peek("peek", "market.peek", 7, BTC, "5m", 0, 1.0, 1.0, 1.0, 2.0, 1.0, "u49.v1", "abc", 700, [0.0] * 49, "candles")
+    state = close(None, features(), MODEL, says(0.9))[0]
+    assert signals.step(state, peek, MODEL) == (state, [])
+    after, (said,) = signals.step(state, peek, MODEL, Heard({"peek": Answers(says(0.9))}, {}))
+    assert after is state
+    assert isinstance(said, Prediction)
+    assert (said.forming, said.at, said.features_id, said.confidence) == (True, 7, "peek", 0.9)

@@ -37,7 +37,7 @@ class Lane(StrEnum):
 OF_SHARE: Final = {Lane.TRADE: 0.85, Lane.CALM: 0.5}
 OF_ADDRESS: Final = {Lane.TRADE: 0.85, Lane.CALM: 0.75}
 
-_BY_SYMBOL: Final = {"openOrders": (1, 40), "openAlgoOrders": (1, 40), "premiumIndex": (1, 10)}
+_BY_SYMBOL: Final = {"openOrders": (1, 40), "openAlgoOrders": (1, 40), "premiumIndex": (1, 10), "ticker/24hr": (1, 40)}
 _WEIGHTS: Final = {
     "aggTrades": 20,
     "account": 5,
@@ -45,6 +45,7 @@ _WEIGHTS: Final = {
     "userTrades": 5,
     "allOrders": 5,
     "allAlgoOrders": 5,
+    "depth": 5,
 }
 _ORDERS: Final = ("order", "algoOrder")
 

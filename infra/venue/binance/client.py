@@ -20,6 +20,8 @@ from infra.venue.port import (
     Ack,
     Filters,
     Kline,
+    Levels,
+    Listing,
     MarketVenue,
     MarkPrice,
     Meaning,
@@ -64,6 +66,16 @@ class BinanceUsdm(Calls):
         info = await self._call("filters", "get", "exchangeInfo")
         found = (parse_filters(symbol) for symbol in info["symbols"] if symbol.get("contractType", "PERPETUAL") == "PERPETUAL")
         return {filters.instrument: filters for filters in found}
+
+    async def listings(self) -> list[Listing]:
+        """Everything that is listed, with the volume of the last day."""
+        info = await self._call("listings", "get", "exchangeInfo", calm=True)
+        rows = await self._call("listings", "get", "ticker/24hr", calm=True)
+        return wire.listings(info, rows)
+
+    async def levels(self, instrument: str) -> Levels:
+        """The best hundred of each side."""
+        return wire.levels(await self._call("levels", "get", "depth", {"symbol": symbol_of(instrument), "limit": 100}, calm=True))
 
     async def klines(self, instrument: str, interval: str, limit: int) -> list[Kline]:
         """The newest `limit`, oldest first; the last one may still be open."""

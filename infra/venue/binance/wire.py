@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -13,6 +14,8 @@ from infra.venue.port import (
     BestQuote,
     Book,
     Kline,
+    Levels,
+    Listing,
     MarketEvent,
     MarkPrice,
     OrderSeen,
@@ -28,6 +31,8 @@ from infra.venue.port import (
 from schemas.units import OrderSide
 
 Wire = Mapping[str, Any]
+ASCII_SYMBOL = re.compile(r"[A-Z0-9_]+")
+"""Others exist, and are no instruments of ours."""
 _instrument = lru_cache(maxsize=4096)(instrument_of)
 
 
@@ -39,6 +44,28 @@ def kline(row: list[Any]) -> Kline:
 def agg_trade(row: Wire) -> PublicTrade:
     """Also a stream's aggTrade: the same letters."""
     return PublicTrade(row["a"], row["T"], float(row["p"]), float(row["q"]), row["m"])
+
+
+def listings(info: Wire, day: Iterable[Wire]) -> list[Listing]:
+    """Of exchangeInfo and ticker/24hr."""
+    volumes = {row["symbol"]: Decimal(row["quoteVolume"]) for row in day}
+    return [
+        Listing(
+            instrument_of(row["symbol"]),
+            row["baseAsset"],
+            row["quoteAsset"],
+            row["status"],
+            row.get("contractType", "PERPETUAL") == "PERPETUAL",
+            volumes.get(row["symbol"]),
+        )
+        for row in info["symbols"]
+        if ASCII_SYMBOL.fullmatch(row["symbol"])
+    ]
+
+
+def levels(row: Wire) -> Levels:
+    bids, asks = ([(Decimal(price), Decimal(quantity)) for price, quantity in row[side]] for side in ("bids", "asks"))
+    return bids, asks
 
 
 def premium(row: Wire) -> MarkPrice:
