@@ -114,6 +114,7 @@ class Features(msgspec.Struct, frozen=True, gc=False):
     bars: int
     values: list[float]
     source: str
+    atr_1h: float | None = None
 
 
 class FeatureHistory(msgspec.Struct, frozen=True, gc=False):

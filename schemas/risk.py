@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Literal
 
 from schemas.events import AccountEvent
+from schemas.regime import Regime
 from schemas.units import Money, Price, Probability, Side, Source
 
 
@@ -37,7 +38,11 @@ class Reason(StrEnum):
 
 
 class Verdict(AccountEvent):
-    """`at` = the decision's; `detail` carries the numbers that decided, in words."""
+    """`at` = the decision's; `detail` carries the numbers that decided, in words.
+
+    For the plan of the position that an approved one becomes: `stop_distance` (R, a share of the price), `atr` and `regime` as the
+    decision knew them.
+    """
 
     type: Literal["risk.verdict"] = "risk.verdict"
     decision_id: str
@@ -58,3 +63,6 @@ class Verdict(AccountEvent):
     exposure: Money
     policy_version: int
     source: Source
+    stop_distance: Money | None = None
+    atr: float | None = None
+    regime: Regime | None = None

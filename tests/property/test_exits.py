@@ -276,7 +276,7 @@ class World:
         assert profits <= plan.quantity
         if plan.net is None:  # until execution's own level is known, the plan's is on the right side of the entry
             assert (plan.entry_price - plan.stop_price) * plan.side.sign > 0
-        assert len([leg for leg in plan.of(LegKind.STOP) if leg.working]) <= 1
+        assert len([leg for leg in plan.of(LegKind.STOP) if leg.working]) <= 2
         assert len([leg for leg in plan.of(LegKind.NET) if leg.live]) <= 2  # ours and execution's, when it was late
         for leg in plan.legs:
             assert leg.price > 0
