@@ -186,6 +186,8 @@ class Desk:
             await self._protected.wait()
             if self._is_late(key, intent) or not await self._leverage_is_set(key, intent):
                 return
+        if intent.tightens and not await self._room_to_tighten(key, intent):
+            return
         sent_at = self._venue.request_ms()
         await self.outbox.prove_ownership(partition_of(key))
         await self._say(key, intent, OrderState.SENDING, sent_at=sent_at)
@@ -208,6 +210,13 @@ class Desk:
         """It has waited too long; what is due next says so."""
         view = self._views.get(key)
         return view is None or (intent.not_after is not None and view.market_at > intent.not_after)
+
+    async def _room_to_tighten(self, key: str, intent: Intent) -> bool:
+        """Waits while orders are scarce. False when it is not due any more: it was cancelled meanwhile."""
+        await self._venue.room_to_tighten()
+        view = self._views.get(key)
+        due = execution.work(view) if view is not None else []
+        return any(work.todo is Todo.SEND and work.intent.first_id == intent.first_id for work in due)
 
     async def _recover(self) -> None:
         """With every partition that becomes ours: entries open when no position is without a stop."""

@@ -592,6 +592,15 @@ def test_the_rest_is_trailed_behind_the_best_mark_by_real_gains_only() -> None:
     assert len(street.intents(ExitAction.PLACE_STOP)) == 3
 
 
+def test_a_front_stop_whose_child_was_refused_at_its_trigger_gives_way_to_a_close_behind_cancelled_take_profits() -> None:
+    street = Street()
+    with_profit(street)
+    street.answer(street.intents(ExitAction.PLACE_STOP)[-1], OrderState.EXPIRED, reason="ReduceOnly reject")
+    actions = [event.action for event in street.mark(64000.0) if isinstance(event, Exit)]
+    assert actions == [ExitAction.CANCEL, ExitAction.CANCEL, ExitAction.CLOSE]
+    assert street.legs(LegKind.NET)[-1][0] is LegState.RESTING
+
+
 def test_a_trailing_level_that_the_mark_has_fallen_through_already_closes() -> None:
     street = Street()
     with_profit(street)
