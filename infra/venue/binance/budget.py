@@ -126,12 +126,7 @@ class Budget:
 
     def entry_fits(self) -> bool:
         """Whether the account's order count leaves room for one that does not reduce."""
-<<<<<<< HEAD
-        at, count = self._orders
-        fits = count < ENTRIES_UP_TO * self._most_orders or self._clock() - at >= 10.0
-=======
         fits = self._orders_below(ENTRIES_UP_TO)
->>>>>>> 25e67cb (Tightening waits when orders are scarce and holds up no close; histories of exits with additions, turns, every profile and the shadow)
         self.refused += not fits
         return fits
 
@@ -146,7 +141,7 @@ class Budget:
 
     def _orders_below(self, share: float) -> bool:
         at, count = self._orders
-        return count < share * ORDERS_A_10S or self._clock() - at >= 10.0
+        return count < share * self._most_orders or self._clock() - at >= 10.0
 
     def spend(self, weight: int) -> None:
         if weight:
