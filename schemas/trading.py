@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from schemas.events import AccountEvent, Event, Value
 from schemas.ids import AccountId, ClientId, Purpose
+from schemas.policy import Profile, Style, TpSlMode
 from schemas.regime import Regime
 from schemas.signals import Strategy
 from schemas.units import Money, OrderSide, Price, Quantity, Side, Signed, Source, UtcMs
@@ -347,8 +348,8 @@ class ExitPlan(AccountEvent):
     marks_partition: int
     marks_offset: int
     policy_version: int
-    style: str | None = None
-    tp_sl_mode: str | None = None
+    style: Style | None = None
+    tp_sl_mode: TpSlMode | None = None
     regime: Regime | None = None
     atr: float | None = None
     static: bool = False
@@ -379,9 +380,9 @@ class ExitDecision(AccountEvent):
     marks_partition: int
     marks_offset: int
     policy_version: int
-    profile: str | None = None
-    style: str | None = None
-    tp_sl_mode: str | None = None
+    profile: Profile | None = None
+    style: Style | None = None
+    tp_sl_mode: TpSlMode | None = None
     regime: Regime | None = None
     result_pct: float | None = None
     result_r: float | None = None

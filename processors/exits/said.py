@@ -58,8 +58,8 @@ def plan_event(state: State, plan: Plan, ctx: Context) -> ExitPlan:
         marks_partition=state.partition,
         marks_offset=state.offset,
         policy_version=ctx.policy_version,
-        style=levels.style.value if levels else None,
-        tp_sl_mode=levels.mode.value if levels else None,
+        style=levels.style if levels else None,
+        tp_sl_mode=levels.mode if levels else None,
         regime=levels.known.regime if levels else None,
         atr=levels.known.atr if levels else None,
         static=levels.static if levels else False,
@@ -146,9 +146,9 @@ def _decided(
         marks_partition=state.partition,
         marks_offset=state.offset,
         policy_version=ctx.policy_version,
-        profile=levels.profile.value if levels else None,
-        style=levels.style.value if levels else None,
-        tp_sl_mode=levels.mode.value if levels else None,
+        profile=levels.profile if levels else None,
+        style=levels.style if levels else None,
+        tp_sl_mode=levels.mode if levels else None,
         regime=levels.known.regime if levels else None,
     )
 
