@@ -17,7 +17,7 @@ from schemas.ids import AccountId, ClientId, Purpose
 from schemas.policy import Profile, Style, TpSlMode
 from schemas.regime import Regime
 from schemas.signals import Strategy
-from schemas.units import Money, OrderSide, Price, Quantity, Side, Signed, Source, UtcMs
+from schemas.units import MarketPrice, Money, OrderSide, Price, Quantity, Side, Signed, Source, UtcMs
 
 
 class OrderType(StrEnum):
@@ -387,3 +387,22 @@ class ExitDecision(AccountEvent):
     result_pct: float | None = None
     result_r: float | None = None
     held_s: float | None = None
+
+
+class ExitHolds(Event):
+    """All plans of a partition that hold at a marks record, as columns: the decision HOLD of each. One record, whatever their
+    number.
+
+    `at` = the marks record's, `marks_offset` its place. `modes`: LIVE, or SHADOW of a plan that is only recorded.
+    """
+
+    type: Literal["trade.exit-holds"] = "trade.exit-holds"
+    account: AccountId
+    partition: int
+    marks_offset: int
+    policy_version: int
+    instruments: list[str]
+    plan_ids: list[str]
+    plan_revisions: list[int]
+    modes: list[str]
+    marks: list[MarketPrice]

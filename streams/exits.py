@@ -35,6 +35,7 @@ STAGE = Stage(
     keys=exits.keys,
     needs_policy=True,
     tombstone_after=is_done,
+    gather=exits.gathered,
 )
 """As declared; a worker runs it with the exchange's filters."""
 

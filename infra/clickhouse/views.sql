@@ -117,3 +117,15 @@ SELECT
     s.held_s AS shadow_held_s
 FROM (SELECT * FROM exit_trips WHERE mode = 'SHADOW') AS s
 INNER JOIN (SELECT * FROM exit_trips WHERE mode = 'LIVE') AS l ON l.position_id = s.position_id;
+
+-- Plans that hold, one row for each plan and marks record.
+CREATE OR REPLACE VIEW exit_holds_flat AS
+SELECT
+    account, at, instrument, plan_id, plan_revision, plan_mode AS mode, hold_mark AS mark, marks_offset, partition, policy_version
+FROM
+(
+    SELECT
+        account, at, partition, marks_offset, policy_version, arrayJoin(arrayZip(instruments, plan_ids, plan_revisions, modes, marks)) AS held,
+        held.1 AS instrument, held.2 AS plan_id, held.3 AS plan_revision, held.4 AS plan_mode, held.5 AS hold_mark
+    FROM (SELECT * FROM trade_exit_decisions WHERE type = 'trade.exit-holds' AND k_error = '' ORDER BY k_offset LIMIT 1 BY event_id)
+);

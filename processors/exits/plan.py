@@ -117,7 +117,7 @@ class Plan(msgspec.Struct, frozen=True):
     best: Decimal | None = None
 
     def of(self, kind: LegKind) -> tuple[Leg, ...]:
-        return tuple(leg for leg in self.legs if leg.kind is kind)
+        return tuple([leg for leg in self.legs if leg.kind is kind])  # a list first: this is asked for at every mark, many times
 
     @property
     def net(self) -> Leg | None:

@@ -40,6 +40,7 @@ RULES: tuple[Rule, ...] = (
     Rule("again", ladder.again, "a rung was lost", "places it again, three times at most"),
 )
 
+_ASKED = tuple(rule.ask for rule in RULES)
 ROUNDS = 24
 """More than all rules together can use: each changes what made it fire."""
 
@@ -48,8 +49,11 @@ def advance(plan: Plan, facts: Facts) -> tuple[Plan, list[Fired]]:
     """Asks until nobody fires."""
     fired: list[Fired] = []
     for _ in range(ROUNDS):
-        hit = next((hit for rule in RULES if (hit := rule.ask(plan, facts)) is not None), None)
-        if hit is None:
+        for ask in _ASKED:
+            hit = ask(plan, facts)
+            if hit is not None:
+                break
+        else:
             return plan, fired
         plan = hit.plan
         fired.append(hit)

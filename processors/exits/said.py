@@ -3,7 +3,7 @@ elsewhere."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -14,6 +14,42 @@ from schemas import hot, ids
 from schemas.events import Event
 from schemas.trading import Exit, ExitDecision, ExitPlan, ExitReason
 from schemas.trading import Leg as PublishedLeg
+
+
+class Hold(NamedTuple):
+    """A plan that holds at a mark. All of one marks record go out together."""
+
+    instrument: str
+    plan_id: str
+    plan_revision: int
+    mode: Literal["LIVE", "SHADOW"]
+    mark: float
+    at: int
+    marks_offset: int
+
+    decision = "HOLD"
+
+
+def gathered(event: Any, said: list[Any], ctx: Context) -> list[Any]:
+    """What the plans of one record said, holds as one event."""
+    holds = [word for word in said if type(word) is Hold]
+    if not holds:
+        return said
+    together = hot.ExitHolds(
+        event_id=ids.event_id("trade.exit-holds", event.event_id),
+        type="trade.exit-holds",
+        at=event.at,
+        account=ctx.account,
+        partition=ctx.partition,
+        marks_offset=ctx.offset,
+        policy_version=ctx.policy_version,
+        instruments=[hold.instrument for hold in holds],
+        plan_ids=[hold.plan_id for hold in holds],
+        plan_revisions=[hold.plan_revision for hold in holds],
+        modes=[hold.mode for hold in holds],
+        marks=[hold.mark for hold in holds],
+    )
+    return [together, *(word for word in said if type(word) is not Hold)]
 
 
 def published(plan: Plan | None) -> object:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -201,7 +201,7 @@ def _wishing(plan: Plan, reason: ExitReason, detail: str) -> Plan:
 
 
 def _on_marks(state: State, marks: hot.Marks, ctx: Context, filters: FilterBook) -> Step[State]:
-    mark = next((mark for mark in marks.marks if mark.instrument == state.instrument), None)
+    mark = _by_instrument(marks).get(state.instrument)
     rules = filters.get(state.instrument)
     if mark is None or rules is None or (ctx.partition == state.partition and ctx.offset <= state.offset):
         return Step(state)
@@ -219,44 +219,65 @@ def _on_marks(state: State, marks: hot.Marks, ctx: Context, filters: FilterBook)
     )
     if after.idle > IDLE_MARKS:
         return Step(None)
-    return _settle(state, after, marks, ctx, rules)
+    return _settle(state, after, marks, ctx, rules, mark.mark)
+
+
+class _Table:
+    """The last marks record by instrument: one record is asked for by each of its instruments in turn."""
+
+    of: hot.Marks | None = None
+    by_instrument: Mapping[str, hot.Mark] = {}
+
+
+def _by_instrument(marks: hot.Marks) -> Mapping[str, hot.Mark]:
+    if _Table.of is not marks:
+        _Table.of, _Table.by_instrument = marks, {mark.instrument: mark for mark in marks.marks}
+    return _Table.by_instrument
 
 
 def _favour(plan: Plan, mark: hot.Mark) -> Decimal:
     return rounding.from_text(mark.high if plan.side is Side.LONG else mark.low)
 
 
-def _settle(before: State, after: State, event: Event | hot.Marks, ctx: Context, filters: Filters) -> Step[State]:
+def _settle(
+    before: State, after: State, event: Event | hot.Marks, ctx: Context, filters: Filters, mark: float = 0.0
+) -> Step[State]:
     """Asks the rules and says everything that must be said."""
-    events: list[Event] = []
+    events: list[Event | said.Hold] = []
     old, plan = before.plan, after.plan
     facts = Facts(ctx.policy, filters, after.mark, math.ceil(ctx.policy.exits.grace_s), after.at)
     if plan is not None:
         fresh = old is None or old.plan_id != plan.plan_id
-        moved = plan != old
+        moved = plan is not old
         plan, fired = advance(plan, facts)
-        changed = fresh or said.published(old) != said.published(plan)
-        if changed and not fresh:
-            plan = msgspec.structs.replace(plan, revision=plan.revision + 1)
-        after = msgspec.structs.replace(after, plan=plan)
-        if changed:
-            events.append(said.plan_event(after, plan, ctx))
-        if moved or fired:  # a mark always moves the plan's count of them
+        if isinstance(event, hot.Marks) and not fired:  # the mark has moved its own counts, and nothing that is shown
+            events.append(said.Hold(after.instrument, plan.plan_id, plan.revision, plan.mode, mark, after.at, after.offset))
+        elif fired or (moved and plan != old):
+            changed = fresh or said.published(old) != said.published(plan)
+            if changed and not fresh:
+                plan = msgspec.structs.replace(plan, revision=plan.revision + 1)
+            after = msgspec.structs.replace(after, plan=plan)
+            if changed:
+                events.append(said.plan_event(after, plan, ctx))
             events.append(said.decision(after, plan, fired, event, ctx, fresh))
-        if plan.mode == "LIVE":
-            events += [said.exit_(after, plan, intent, ctx) for hit in fired for intent in hit.intents]
+            if plan.mode == "LIVE":
+                events += [said.exit_(after, plan, intent, ctx) for hit in fired for intent in hit.intents]
     if old is not None and (plan is None or plan.plan_id != old.plan_id):
         events += said.done(after, old, event, ctx)
     if before.shadows or after.shadows:
-        after, told = _shadowed(before, after, event, ctx, facts)
+        after, told = _shadowed(before, after, event, ctx, facts, mark)
         events += told
+    if not after.left:
+        return Step(None if after.empty else after, events)
     after, sweeping = _sweep(after, event, ctx)
     return Step(None if after.empty else after, [*events, *sweeping])
 
 
-def _shadowed(before: State, after: State, event: Event | hot.Marks, ctx: Context, facts: Facts) -> tuple[State, list[Event]]:
+def _shadowed(
+    before: State, after: State, event: Event | hot.Marks, ctx: Context, facts: Facts, mark: float
+) -> tuple[State, list[Event | said.Hold]]:
     """Each shadow decides by the same rules, and says so; one that is out says what came of it, and goes."""
-    events: list[Event] = []
+    events: list[Event | said.Hold] = []
     kept: list[Shadow] = []
     known = {each.plan.plan_id: each for each in before.shadows}
     crowd = len(after.shadows) - shadow.KEPT
@@ -265,7 +286,10 @@ def _shadowed(before: State, after: State, event: Event | hot.Marks, ctx: Contex
         now, fired = shadow.decided(each, facts)
         if place < crowd and not now.reason:
             now = shadow.ended(now, after.mark, shadow.SUPERSEDED)
-        if was != each or fired:
+        if isinstance(event, hot.Marks) and not fired and not now.reason:
+            plan = now.plan
+            events.append(said.Hold(after.instrument, plan.plan_id, plan.revision, plan.mode, mark, after.at, after.offset))
+        elif was != each or fired:
             events.append(said.decision(after, now.plan, fired, event, ctx, was is None))
         if now.reason:
             events.append(said.shadow_done(after, now, shadow.result(now), event, ctx))

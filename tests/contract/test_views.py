@@ -185,11 +185,11 @@ class Run:
         elif not isinstance(event, ExitPlan | ExitDecision | Closed):
             result = exits.step(self.exits, event, ctx, {SOL: Filters(D("0.01"), D("0.1"), D("0.1"), D(1000), D(5))})
             self.exits = result.state
-            for more in result.events:
+            for more in exits.gathered(event, list(result.events), ctx):
                 if isinstance(more, Exit) and more.action is not ExitAction.CANCEL:
                     self.said.append((more, "k"))
                     self.take(self.order(more.client_id, OrderState.ACKED, more.event_id, trigger=more.trigger_price))
-                elif not isinstance(more, Exit):
+                elif isinstance(more, Event) and not isinstance(more, Exit):
                     self.said.append((more, "sim/sol" if isinstance(more, ExitPlan) else "k"))
 
     def order(self, name: str, state: OrderState, intent: str, trigger: D | None = None) -> Order:

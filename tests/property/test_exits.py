@@ -51,7 +51,7 @@ class World:
         self.updates: deque[OrderUpdate] = deque()
         self.intents: deque[Exit] = deque()
         self.offset = 0
-        self.decisions: list[ExitDecision] = []
+        self.decisions: list[ExitDecision | exits.Hold] = []
         self.sent: set[str] = set()
         self.begin()
 
@@ -250,7 +250,7 @@ class World:
             if isinstance(said, Exit):
                 assert said.trigger_price is None or said.trigger_price > 0
                 self.intents.append(said)
-            elif isinstance(said, ExitDecision):
+            elif isinstance(said, ExitDecision | exits.Hold):
                 self.decisions.append(said)
         self.check()
 

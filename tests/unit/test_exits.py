@@ -146,8 +146,8 @@ class Street:
         return next(event for event in reversed(self.said) if isinstance(event, ExitPlan))
 
     @property
-    def decision(self) -> ExitDecision:
-        return next(event for event in reversed(self.said) if isinstance(event, ExitDecision))
+    def decision(self) -> Any:
+        return next(event for event in reversed(self.said) if isinstance(event, ExitDecision | exits.Hold))
 
     def legs(self, kind: LegKind) -> list[tuple[LegState, D]]:
         return [(leg.state, leg.price) for leg in self.plan.legs if leg.kind is kind]
@@ -193,10 +193,22 @@ def test_each_mark_gives_one_decision_that_names_it() -> None:
     street.entered()
     for price in (64010.0, 64020.5, 63990.0):
         (decision,) = street.mark(price)
-        assert isinstance(decision, ExitDecision)
-        assert (decision.decision, decision.marks_offset, decision.mark) == ("HOLD", street.offset, D(str(price)))
-        assert decision.plan_revision == street.plan.revision
-    assert decision.pnl_pct == pytest.approx(-10 / 640)
+        assert (decision.decision, decision.marks_offset, decision.mark) == ("HOLD", street.offset, price)
+        assert (decision.plan_id, decision.plan_revision) == (street.plan.plan_id, street.plan.revision)
+
+
+def test_holds_of_one_marks_record_go_out_as_one_event_before_what_was_decided() -> None:
+    street = Street()
+    street.entered()
+    ctx = Context("market.marks", 3, 99, Policy(), 2, "sim", {})
+    (hold,) = street.mark(64010.0)
+    other = hold._replace(instrument="binance.usdm.ETHUSDT", mark=2500.0)
+    marks = hot.Marks("m", "market.marks", NOW, 3, [], "synthetic")
+    holds, last = exits.gathered(marks, [hold, street.plan, other], ctx)
+    assert (holds.instruments, holds.marks) == ([BTC, other.instrument], [64010.0, 2500.0])
+    assert (holds.partition, holds.marks_offset) == (3, 99)
+    assert last is street.plan
+    assert exits.gathered(marks, [street.plan], ctx) == [street.plan]
 
 
 def test_a_mark_that_comes_twice_decides_once() -> None:
@@ -348,7 +360,7 @@ def test_a_later_reduction_replaces_the_quantity_stop_new_before_old() -> None:
     (canceled,) = street.intents(ExitAction.CANCEL)
     assert (canceled.client_id, canceled.book) == (old.client_id, "ALGO")
     street.answer(old, OrderState.CANCELED)
-    assert kinds(street.mark(65700.0)) == ["ExitDecision"]
+    assert kinds(street.mark(65700.0)) == ["Hold"]
 
 
 def test_break_even_below_its_level_already_closes_at_market() -> None:
@@ -681,8 +693,8 @@ def shadow_policy(**more: Any) -> Policy:
     return Policy(exits=Exits(profile=Profile.CHALLENGE_100, modes={BTC: ExitMode.SHADOW}, **more))
 
 
-def told(street: Street, mode: str) -> list[ExitDecision]:
-    return [event for event in street.said if isinstance(event, ExitDecision) and event.mode == mode]
+def told(street: Street, mode: str) -> list[Any]:
+    return [event for event in street.said if isinstance(event, ExitDecision | exits.Hold) and event.mode == mode]
 
 
 def test_in_the_shadow_the_chosen_plan_is_recorded_beside_the_baseline_that_orders() -> None:
@@ -693,11 +705,11 @@ def test_in_the_shadow_the_chosen_plan_is_recorded_beside_the_baseline_that_orde
             each.mark(price)
     exits_of = [[event for event in each.said if isinstance(event, Exit)] for each in (street, plain)]
     assert exits_of[0] == exits_of[1], "what is ordered is the baseline's alone"
-    assert {event.profile for event in told(street, "LIVE")} == {"STANDARD_LADDER"}
-    assert {event.profile for event in told(street, "SHADOW")} == {"CHALLENGE_100"}
+    for mode, profile in (("LIVE", "STANDARD_LADDER"), ("SHADOW", "CHALLENGE_100")):
+        assert {event.profile for event in told(street, mode) if isinstance(event, ExitDecision)} == {profile}
     marks = [[event.marks_offset for event in told(street, mode) if event.marks_offset > 0] for mode in ("LIVE", "SHADOW")]
     assert marks[0] == marks[1] == [1, 2, 3]
-    assert not any(event.intents for event in told(street, "SHADOW"))
+    assert not any(event.intents for event in told(street, "SHADOW") if isinstance(event, ExitDecision))
 
 
 def test_a_shadow_lives_on_until_its_own_exit() -> None:

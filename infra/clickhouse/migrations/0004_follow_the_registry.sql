@@ -38,6 +38,18 @@ ALTER TABLE trade_exit_decisions ADD COLUMN IF NOT EXISTS `result_r` Nullable(Fl
 
 ALTER TABLE trade_exit_decisions ADD COLUMN IF NOT EXISTS `held_s` Nullable(Float64) AFTER `result_r`;
 
+ALTER TABLE trade_exit_decisions ADD COLUMN IF NOT EXISTS `partition` Int64 AFTER `held_s`;
+
+ALTER TABLE trade_exit_decisions ADD COLUMN IF NOT EXISTS `instruments` Array(String) CODEC(ZSTD(1)) AFTER `partition`;
+
+ALTER TABLE trade_exit_decisions ADD COLUMN IF NOT EXISTS `plan_ids` Array(String) CODEC(ZSTD(1)) AFTER `instruments`;
+
+ALTER TABLE trade_exit_decisions ADD COLUMN IF NOT EXISTS `plan_revisions` Array(Int64) CODEC(ZSTD(1)) AFTER `plan_ids`;
+
+ALTER TABLE trade_exit_decisions ADD COLUMN IF NOT EXISTS `modes` Array(String) CODEC(ZSTD(1)) AFTER `plan_revisions`;
+
+ALTER TABLE trade_exit_decisions ADD COLUMN IF NOT EXISTS `marks` Array(Float64) CODEC(ZSTD(1)) AFTER `modes`;
+
 -- What a desk asks first. Records may stand in the log twice (at least once, one event_id): each view counts an event once.
 
 CREATE OR REPLACE VIEW market_trades_flat AS
@@ -157,3 +169,15 @@ SELECT
     s.held_s AS shadow_held_s
 FROM (SELECT * FROM exit_trips WHERE mode = 'SHADOW') AS s
 INNER JOIN (SELECT * FROM exit_trips WHERE mode = 'LIVE') AS l ON l.position_id = s.position_id;
+
+-- Plans that hold, one row for each plan and marks record.
+CREATE OR REPLACE VIEW exit_holds_flat AS
+SELECT
+    account, at, instrument, plan_id, plan_revision, plan_mode AS mode, hold_mark AS mark, marks_offset, partition, policy_version
+FROM
+(
+    SELECT
+        account, at, partition, marks_offset, policy_version, arrayJoin(arrayZip(instruments, plan_ids, plan_revisions, modes, marks)) AS held,
+        held.1 AS instrument, held.2 AS plan_id, held.3 AS plan_revision, held.4 AS plan_mode, held.5 AS hold_mark
+    FROM (SELECT * FROM trade_exit_decisions WHERE type = 'trade.exit-holds' AND k_error = '' ORDER BY k_offset LIMIT 1 BY event_id)
+);
