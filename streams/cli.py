@@ -465,6 +465,18 @@ def bench_orders(as_json: Json = False) -> None:
     show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
 
 
+@bench_app.command("exits")
+def bench_exits(as_json: Json = False) -> None:
+    """The join of exits in one worker with 1,000 plans: marks a second, mark to decision, stops moved, and what a kill -9
+    leaves."""
+    from streams.bench.exits import run
+
+    found = run()
+    show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
+    if not found["extremes_kept"]:
+        raise typer.Exit(DOES_NOT_ADD_UP)
+
+
 @bench_app.command("matrix")
 def bench_matrix(
     true_times: Annotated[bool, typer.Option("--true-times", help="The real session, window and freeze; takes long.")] = False,

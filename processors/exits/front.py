@@ -24,8 +24,9 @@ def raised(plan: Plan, level: Decimal, reason: ExitReason, detail: str, facts: F
 
 def tightest(plan: Plan) -> Decimal:
     """The level at which the position is left now."""
-    levels = (plan.stop_price,) if plan.front is None else (plan.stop_price, plan.front)
-    return max(levels, key=lambda level: level * plan.side.sign)
+    if plan.front is None or (plan.stop_price - plan.front) * plan.side.sign > 0:
+        return plan.stop_price
+    return plan.front
 
 
 def follow(plan: Plan, facts: Facts) -> Fired | None:
@@ -60,9 +61,11 @@ def follow(plan: Plan, facts: Facts) -> Fired | None:
 
 def relieve(plan: Plan, facts: Facts) -> Fired | None:
     """Predecessors of a front stop that rests are cancelled."""
+    if plan.wish is not None or plan.front is None:
+        return None
     stops = plan.of(LegKind.STOP)
     old = tuple(leg for leg in stops[:-1] if leg.working)
-    if plan.wish is not None or not old:
+    if not old:
         return None
     newest = stops[-1]
     if newest.state is not LegState.RESTING and (newest.live or newest.tries < MAKE_ROOM_AFTER):

@@ -37,6 +37,8 @@ def guard(plan: Plan, facts: Facts) -> Fired | None:
     if distance <= 0:
         distance = plan.stop_distance
     sign = plan.side.sign
+    if (plan.entry_price - plan.stop_price) * sign <= distance * plan.entry_price:
+        return None
     level = rounding.stop_price(plan.entry_price * (1 - sign * distance), plan.side, facts.filters)
     if (level - plan.stop_price) * sign <= facts.filters.tick or (plan.front is not None and (level - plan.front) * sign <= 0):
         return None

@@ -27,7 +27,9 @@ class Hold(NamedTuple):
     at: int
     marks_offset: int
 
-    decision = "HOLD"
+    @property
+    def decision(self) -> str:
+        return "HOLD"
 
 
 def gathered(event: Any, said: list[Any], ctx: Context) -> list[Any]:

@@ -23,9 +23,13 @@ def trail(plan: Plan, facts: Facts) -> Fired | None:
         return None
     if not levels.trail_at_once and not _profit_taken(plan):
         return None
-    level = rounding.stop_price(plan.best * (1 - sign * levels.trail), plan.side, facts.filters)
-    gain = (level - tightest(plan)) * sign
-    if gain <= 0 or gain < least_gain(plan, facts):
+    wanted, now = plan.best * (1 - sign * levels.trail), tightest(plan)
+    least = least_gain(plan, facts)
+    if (wanted - now) * sign + facts.filters.tick < least:
+        return None
+    level = rounding.stop_price(wanted, plan.side, facts.filters)
+    gain = (level - now) * sign
+    if gain <= 0 or gain < least:
         return None
     detail = f"{levels.trail:.3%} behind the best mark {plan.best:f}"
     return Fired(raised(plan, level, ExitReason.TRAILING, detail, facts), "TRAIL", ExitReason.TRAILING.value, detail)
