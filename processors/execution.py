@@ -114,7 +114,7 @@ def _due(state: State, intent: Intent) -> Work | None:
 
 
 def _waits_for_another(state: State, intent: Intent) -> bool:
-    """Take-profits are cancelled before a close; a tighter stop rests before its predecessor is cancelled.
+    """Take-profits are cancelled before a close, which no stop holds up; a tighter stop rests before its predecessor is cancelled.
 
     A cancel never overtakes its order: the exchange would deny the one and then take the other.
     """
@@ -123,11 +123,13 @@ def _waits_for_another(state: State, intent: Intent) -> bool:
         target = _by_client_id(state, intent.cancels)
         if target is not None and target.state in (*_ON_THE_WAY, OrderState.UNKNOWN):
             return True
-        stops = ids.purpose_of(intent.cancels) in (Purpose.STOP, Purpose.GUARDIAN)
-        return stops and any(o.cancels is None and o.purpose is Purpose.STOP for o in others)
-    return intent.purpose is Purpose.CLOSE and any(o.cancels is not None for o in others)
+        return ids.purpose_of(intent.cancels) in _STOPS and any(o.cancels is None and o.purpose is Purpose.STOP for o in others)
+    return intent.purpose is Purpose.CLOSE and any(
+        o.cancels is not None and ids.purpose_of(o.cancels) not in _STOPS for o in others
+    )
 
 
+_STOPS = (Purpose.STOP, Purpose.GUARDIAN)
 _UNCLEAR = (OrderState.SENDING, OrderState.UNKNOWN)
 _ON_THE_WAY = (OrderState.PLANNED, OrderState.SENDING)
 

@@ -13,7 +13,7 @@ import msgspec
 from processors import order_ids
 from schemas import ids
 from schemas.ids import Purpose
-from schemas.trading import Entry, Exit, ExitAction, Order, OrderState, OrderType
+from schemas.trading import Entry, Exit, ExitAction, ExitReason, Order, OrderState, OrderType
 from schemas.units import OrderSide
 
 ZERO = Decimal(0)
@@ -25,6 +25,7 @@ class Intent(msgspec.Struct, frozen=True):
     """One order that we want to exist, or (`cancels`) not to exist any more. Keyed by `first_id`, the client id of attempt 1.
 
     `after`: client id of the entry whose first fill makes this stop due. `seen`: trade ids already counted in `filled`.
+    `tightens`: it only betters a protection that rests, and waits when orders are scarce.
     """
 
     first_id: str
@@ -55,6 +56,7 @@ class Intent(msgspec.Struct, frozen=True):
     exchange_id: str | None = None
     filled: Decimal = ZERO
     seen: tuple[int, ...] = ()
+    tightens: bool = False
 
 
 class Opening(NamedTuple):
@@ -113,6 +115,9 @@ def _net(entry: Entry, trace_id: str) -> Intent:
     )
 
 
+TIGHTENING = (ExitReason.BREAK_EVEN, ExitReason.TRAILING)
+
+
 def exit_intent(wish: Exit, trace_id: str) -> Intent:
     cancels = wish.client_id if wish.action is ExitAction.CANCEL else None
     own_id = order_ids.cancel_id(wish.event_id) if cancels else wish.client_id
@@ -140,6 +145,7 @@ def exit_intent(wish: Exit, trace_id: str) -> Intent:
         close_position=wish.close_position,
         cancels=cancels,
         position_id=wish.position_id,
+        tightens=wish.action is ExitAction.PLACE_STOP and wish.reason in TIGHTENING,
     )
 
 

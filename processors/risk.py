@@ -44,6 +44,7 @@ from processors import brakes, breaker, emergency, order_ids, sizing
 from processors import filters as rounding
 from processors.breaker import Breaker
 from processors.emergency import Emergency
+from processors.exits import liquidation, planner
 from processors.filters import FilterBook
 from processors.step import Context, Step
 from schemas import ids
@@ -165,6 +166,7 @@ class Answer(NamedTuple):
     detail: str
     size: sizing.Size | None = None
     stop_price: Decimal | None = None
+    stop_distance: Decimal | None = None
 
 
 def step(state: State | None, event: Event, ctx: Context, filters: FilterBook) -> Step[State]:
@@ -439,12 +441,14 @@ def _answer(state: State, decision: Decision, policy: Policy, portfolio: Book, f
         return _no(Reason.TOO_MANY_POSITIONS, f"{portfolio.positions} positions and orders of {risk.max_positions}")
 
     price = decision.reference_price
-    stop = rounding.stop_price(price * (1 - side.sign * policy.exits.stop_distance), side, rules)
+    known = planner.Known(decision.atr, decision.regime, decision.confidence)
+    plan = planner.levels(planner.governing(policy.exits, decision.instrument), known, policy.exits)
+    stop = rounding.stop_price(price * (1 - side.sign * plan.stop), side, rules)
     distance = (price - stop) * side.sign / price
-    bound = sizing.leverage_bound(policy.exits.stop_distance, risk)
+    bound = liquidation.leverage_bound(plan.stop, risk)
     if risk.leverage > bound or distance <= 0 or stop <= 0:
         return _no(Reason.LEVERAGE, f"leverage {risk.leverage}, at most {bound} with a stop {distance:.2%} away")
-    size = sizing.size(account.equity, decision.confidence, price, policy.exits.stop_distance, risk.leverage, risk, rules)
+    size = sizing.size(account.equity, decision.confidence, price, plan.stop, risk.leverage, risk, rules)
     if not size.quantity:
         return _no(Reason.SIZE_BELOW_MINIMUM, size.why)
     after = (portfolio.notional + size.notional) / account.equity
@@ -453,7 +457,7 @@ def _answer(state: State, decision: Decision, policy: Policy, portfolio: Book, f
     free = account.available - portfolio.reserved_margin
     if size.margin > free:
         return _no(Reason.MARGIN_AVAILABLE, f"needs {size.margin:.2f}, free are {free:.2f}")
-    return Answer(Outcome.APPROVED, Reason.WITHIN_LIMITS, f"{size.why}; exposure then {after:.2%}", size, stop)
+    return Answer(Outcome.APPROVED, Reason.WITHIN_LIMITS, f"{size.why}; exposure then {after:.2%}", size, stop, plan.stop)
 
 
 def _outside(instrument: str, policy: Policy, universe: Universe | None) -> str:
@@ -504,6 +508,9 @@ def _verdict(decision: Decision, ctx: Context, portfolio: Book, answer: Answer) 
         exposure=(portfolio.notional / account.equity).quantize(Decimal("0.000001")) if account and account.equity > 0 else ZERO,
         policy_version=ctx.policy_version,
         source=decision.source,
+        stop_distance=answer.stop_distance,
+        atr=decision.atr,
+        regime=decision.regime,
     )
 
 

@@ -119,6 +119,7 @@ class Seen(msgspec.Struct, frozen=True):
     bars: int
     feature_hash: str
     source: str
+    atr: float | None = None
 
 
 class Made(msgspec.Struct, frozen=True, array_like=True):
@@ -230,6 +231,7 @@ def _joined(state: State, features: hot.Features) -> State:
         features.bars,
         features.feature_hash,
         features.source,
+        features.atr_1h,
     )
     rows = (before + row)[-ROW * (WINDOW + len(state.seen)) :]
     return replace(state, seen=(*state.seen, seen), rows=rows, rows_to=features.open_at)
@@ -488,5 +490,6 @@ def _decision(
         policy_version=ctx.policy_version,
         source=Source(seen.source),
         regime=now,
+        atr=seen.atr,
         **({"prediction_id": None, "model_version": None} | known),
     )

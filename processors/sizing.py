@@ -29,11 +29,6 @@ class Size(NamedTuple):
     why: str
 
 
-def leverage_bound(stop_distance: Decimal, risk: Risk) -> int:
-    """The highest leverage whose liquidation stays behind the stop; zero when there is none."""
-    return int(1 / (stop_distance + risk.liquidation_buffer + risk.maintenance_margin_rate))
-
-
 def margin_for(equity: Decimal, confidence: float, stop_distance: Decimal, leverage: int, risk: Risk) -> Decimal:
     """Margin in the quote asset; zero when no margin within the limits bears the loss at the stop."""
     factor = 1 + 2 * (rounding.from_text(confidence) - NEUTRAL_CONFIDENCE)

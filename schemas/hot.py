@@ -114,6 +114,7 @@ class Features(msgspec.Struct, frozen=True, gc=False):
     bars: int
     values: list[float]
     source: str
+    atr_1h: float | None = None
 
 
 class FeatureHistory(msgspec.Struct, frozen=True, gc=False):
@@ -154,3 +155,18 @@ class Peek(msgspec.Struct, frozen=True, gc=False):
     bars: int
     values: list[float]
     source: str
+
+
+class ExitHolds(msgspec.Struct, frozen=True, gc=False):
+    event_id: str
+    type: Literal["trade.exit-holds"]
+    at: int
+    account: str
+    partition: int
+    marks_offset: int
+    policy_version: int
+    instruments: list[str]
+    plan_ids: list[str]
+    plan_revisions: list[int]
+    modes: list[str]
+    marks: list[float]

@@ -115,7 +115,10 @@ class Candle(InstrumentEvent):
 
 
 class Features(InstrumentEvent):
-    """The feature vector of one closed 5-minute candle, float32 values in the catalogue's order; `at` = the candle's close."""
+    """The feature vector of one closed 5-minute candle, float32 values in the catalogue's order; `at` = the candle's close.
+
+    `atr_1h`: ATR14 of the closed hourly candles, a share of this close; None until there are fourteen. No feature: exits use it.
+    """
 
     type: Literal["market.features"] = "market.features"
     interval: str
@@ -132,6 +135,7 @@ class Features(InstrumentEvent):
     bars: int
     values: list[float]
     source: Source
+    atr_1h: float | None = None
 
 
 class FeatureHistory(InstrumentEvent):

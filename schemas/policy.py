@@ -13,6 +13,8 @@ from typing import Self
 from pydantic import ConfigDict, Field, model_validator
 
 from schemas.events import Value
+from schemas.ids import Instrument
+from schemas.regime import Regime
 from schemas.signals import Strategy, SupervisorMode
 from schemas.units import Money
 
@@ -102,8 +104,32 @@ class Execution(Section):
 
 
 class ExitMode(StrEnum):
+    """Whether the chosen plan orders, or is only recorded beside the baseline that orders."""
+
     LIVE = "LIVE"
     SHADOW = "SHADOW"
+
+
+class Profile(StrEnum):
+    """Which levels. R = the initial stop distance, fixed at entry."""
+
+    STANDARD_LADDER = "STANDARD_LADDER"
+    DEFAULT = "DEFAULT"
+    CHALLENGE_100 = "CHALLENGE_100"
+
+
+class Style(StrEnum):
+    AGGRESSIVE = "AGGRESSIVE"
+    BALANCED = "BALANCED"
+    CONSERVATIVE = "CONSERVATIVE"
+
+
+class TpSlMode(StrEnum):
+    """HYBRID: the profile's own levels. DYNAMIC: they follow volatility and regime. EXIT_BRAIN: and the model's confidence."""
+
+    HYBRID = "HYBRID"
+    DYNAMIC = "DYNAMIC"
+    EXIT_BRAIN = "EXIT_BRAIN"
 
 
 class Rung(Section):
@@ -113,27 +139,109 @@ class Rung(Section):
     share: Money = Field(gt=0, le=1)
 
 
+class RungOfR(Section):
+    """A take-profit `r` initial stop distances away, for `share` of the position."""
+
+    r: Money = Field(gt=0, le=20)
+    share: Money = Field(gt=0, le=1)
+
+
+class Scale(Section):
+    """Factors of a plan's distances."""
+
+    stop: Money = Field(default=Decimal(1), gt=0, le=2)
+    target: Money = Field(default=Decimal(1), gt=0, le=3)
+    trail: Money = Field(default=Decimal(1), gt=0, le=3)
+
+
+def _scale(stop: str, target: str, trail: str) -> Scale:
+    return Scale(stop=Decimal(stop), target=Decimal(target), trail=Decimal(trail))
+
+
 class Exits(Section):
-    profile: str = Field(default="STANDARD_LADDER", pattern="^STANDARD_LADDER$")
+    """How positions are left. Distances are shares of the entry price, ATR is ATR14 of hourly candles as a share of the price.
+
+    `ladder`, `stop_distance`: of STANDARD_LADDER. The other profiles count in R = `r_atr` x ATR within `r_min`..`r_max`, or
+    `r_static` where no ATR is known. `modes`: by instrument, instead of `mode`. A quantity stop in front of the net moves only by
+    `tighten_min_r` x R and two ticks, and not more often than every `tighten_every_s` of venue time.
+    """
+
+    profile: Profile = Profile.STANDARD_LADDER
+    style: Style = Style.BALANCED
+    tp_sl_mode: TpSlMode = TpSlMode.HYBRID
     mode: ExitMode = ExitMode.LIVE
+    modes: dict[Instrument, ExitMode] = {}
     ladder: list[Rung] = [
         Rung(distance=Decimal("0.015"), share=Decimal("0.30")),
         Rung(distance=Decimal("0.025"), share=Decimal("0.30")),
         Rung(distance=Decimal("0.040"), share=Decimal("0.40")),
     ]
     stop_distance: Money = Field(default=Decimal("0.025"), gt=0, lt=1)
+    r_atr: Money = Field(default=Decimal(2), gt=0, le=10)
+    r_min: Money = Field(default=Decimal("0.008"), gt=0, lt=1)
+    r_max: Money = Field(default=Decimal("0.025"), gt=0, lt=1)
+    r_static: Money = Field(default=Decimal("0.020"), gt=0, lt=1)
+    trail_atr: Money = Field(default=Decimal(2), gt=0, le=10)
+    trail_static: Money = Field(default=Decimal("0.015"), gt=0, lt=1)
+    default_target_r: Money = Field(default=Decimal("1.5"), gt=0, le=20)
+    challenge_ladder: list[RungOfR] = [
+        RungOfR(r=Decimal(1), share=Decimal("0.30")),
+        RungOfR(r=Decimal(2), share=Decimal("0.70")),
+    ]
+    challenge_widest_r: Money = Field(default=Decimal("1.5"), ge=1, le=5)
+    challenge_time_stop_s: int = Field(default=7200, ge=1)
+    styles: dict[Style, Scale] = {
+        Style.AGGRESSIVE: _scale("1", "1.25", "1.25"),
+        Style.BALANCED: Scale(),
+        Style.CONSERVATIVE: _scale("0.8", "0.8", "0.8"),
+    }
+    regimes: dict[Regime, Scale] = {
+        Regime.TREND: _scale("1", "1.25", "1.25"),
+        Regime.RANGE: _scale("1", "0.8", "0.8"),
+        Regime.VOLATILE: _scale("1.2", "1.2", "1.3"),
+        Regime.QUIET: _scale("0.8", "0.8", "0.8"),
+        Regime.CRASH: _scale("0.8", "0.7", "0.6"),
+    }
     break_even_after_rung: int = Field(default=1, ge=0)
     break_even_margin: Money = Field(default=Decimal("0.0012"), ge=0, lt=Decimal("0.1"))
+    tighten_min_r: Money = Field(default=Decimal("0.1"), ge=0, le=1)
+    tighten_every_s: float = Field(default=5.0, ge=0, le=3600, allow_inf_nan=False)
     grace_s: float = Field(default=3.0, ge=0, le=60)
 
     @model_validator(mode="after")
-    def _ladder(self) -> Self:
-        if sum((rung.share for rung in self.ladder), Decimal(0)) > 1:
-            raise ValueError("exits.ladder sells more than the position: the shares must sum to at most 1")
-        distances = [rung.distance for rung in self.ladder]
-        if distances != sorted(set(distances)):
-            raise ValueError("exits.ladder distances must rise from rung to rung")
+    def _ladders(self) -> Self:
+        ladders = {
+            "ladder": [(rung.distance, rung.share) for rung in self.ladder],
+            "challenge_ladder": [(rung.r, rung.share) for rung in self.challenge_ladder],
+        }
+        for name, rungs in ladders.items():
+            if sum((share for _, share in rungs), Decimal(0)) > 1:
+                raise ValueError(f"exits.{name} sells more than the position: the shares must sum to at most 1")
+            distances = [distance for distance, _ in rungs]
+            if distances != sorted(set(distances)):
+                raise ValueError(f"exits.{name} distances must rise from rung to rung")
         return self
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.r_min <= self.r_static <= self.r_max:
+            raise ValueError(f"exits.r_static {self.r_static} is not within r_min {self.r_min} and r_max {self.r_max}")
+        missing = [str(style) for style in Style if style not in self.styles]
+        if missing:
+            raise ValueError(f"exits.styles lacks {', '.join(missing)}")
+        wider = [str(style) for style, scale in self.styles.items() if scale.stop > 1]
+        if wider:
+            raise ValueError(f"exits.styles may not widen a stop: {', '.join(wider)}")
+        return self
+
+    @property
+    def widest_stop(self) -> Decimal:
+        """No plan of this policy begins with a stop farther away."""
+        fixed = self.profile is Profile.STANDARD_LADDER and self.tp_sl_mode is TpSlMode.HYBRID
+        baseline = self.mode is ExitMode.SHADOW or ExitMode.SHADOW in self.modes.values()
+        if fixed:
+            return self.stop_distance
+        return max(self.stop_distance, self.r_max) if baseline else self.r_max
 
 
 class Supervisor(Section):
@@ -217,11 +325,12 @@ class Policy(Section):
     @model_validator(mode="after")
     def _reachable_stop(self) -> Self:
         risk = self.risk
-        needed = self.exits.stop_distance + risk.liquidation_buffer + risk.maintenance_margin_rate
+        widest = self.exits.widest_stop
+        needed = widest + risk.liquidation_buffer + risk.maintenance_margin_rate
         if risk.leverage * needed > 1:
             raise ValueError(
-                f"risk.leverage {risk.leverage} liquidates before the stop: with exits.stop_distance "
-                f"{self.exits.stop_distance} it may be at most {int(1 / needed)}"
+                f"risk.leverage {risk.leverage} liquidates before the stop: with a stop {widest} away "
+                f"it may be at most {int(1 / needed)}"
             )
         return self
 

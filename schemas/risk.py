@@ -7,6 +7,7 @@ from typing import Literal
 
 from schemas.events import AccountEvent, Event
 from schemas.ids import AccountId
+from schemas.regime import Regime
 from schemas.units import Money, Price, Probability, Side, Signed, Source, UtcMs
 
 
@@ -42,7 +43,11 @@ class Reason(StrEnum):
 
 
 class Verdict(AccountEvent):
-    """`at` = the decision's; `detail` carries the numbers that decided, in words."""
+    """`at` = the decision's; `detail` carries the numbers that decided, in words.
+
+    For the plan of the position that an approved one becomes: `stop_distance` (R, a share of the price), `atr` and `regime` as the
+    decision knew them.
+    """
 
     type: Literal["risk.verdict"] = "risk.verdict"
     decision_id: str
@@ -63,6 +68,9 @@ class Verdict(AccountEvent):
     exposure: Money
     policy_version: int
     source: Source
+    stop_distance: Money | None = None
+    atr: float | None = None
+    regime: Regime | None = None
 
 
 ALL = "*"

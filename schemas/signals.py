@@ -93,6 +93,7 @@ class Wish(InstrumentEvent):
 
     What it was decided on, where a model knows it: `votes`, `probability` (that the price rises), `edge` (log return before cost,
     signed), `cost` (of a round trip, by policy), `volatility` (of one candle over the horizon). `regime`: of the instrument.
+    `atr`: ATR14 of its hourly candles, a share of the price; None until fourteen are known.
     """
 
     strategy: Strategy
@@ -113,6 +114,7 @@ class Wish(InstrumentEvent):
     cost: float | None = None
     volatility: float | None = None
     regime: Regime | None = None
+    atr: float | None = None
 
 
 class Proposal(Wish):

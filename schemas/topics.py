@@ -27,6 +27,7 @@ from schemas.trading import (
     Entry,
     Exit,
     ExitDecision,
+    ExitHolds,
     ExitPlan,
     Fill,
     Order,
@@ -339,8 +340,8 @@ TRADE_EXIT_PLANS = Topic(
 )
 TRADE_EXIT_DECISIONS = Topic(
     "trade.exit-decisions",
-    (ExitDecision,),
-    "Every decision of exits, HOLD included",
+    (ExitDecision, ExitHolds),
+    "Every decision of exits; those that hold at a marks record in one",
     Key.INSTRUMENT,
     30 * _DAY,
     ("instrument", "at"),
@@ -468,7 +469,7 @@ WORKERS = (
 """Every worker that the launcher starts, in drain order: what feeds comes before what is fed."""
 
 
-_OF_A_PARTITION = {Tick.type_name(), Marks.type_name(), Barrier.type_name(), MarketRegime.type_name()}
+_OF_A_PARTITION = {Tick.type_name(), Marks.type_name(), Barrier.type_name(), MarketRegime.type_name(), ExitHolds.type_name()}
 """They speak of their whole partition: null key."""
 _NAMES = {PolicyVersion.type_name(): "policy", ModelVersion.type_name(): "models"}
 

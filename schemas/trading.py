@@ -14,8 +14,10 @@ from pydantic import Field, model_validator
 
 from schemas.events import AccountEvent, Event, Value
 from schemas.ids import AccountId, ClientId, Purpose
+from schemas.policy import Profile, Style, TpSlMode
+from schemas.regime import Regime
 from schemas.signals import Strategy
-from schemas.units import Money, OrderSide, Price, Quantity, Side, Signed, Source, UtcMs
+from schemas.units import MarketPrice, Money, OrderSide, Price, Quantity, Side, Signed, Source, UtcMs
 
 
 class OrderType(StrEnum):
@@ -68,6 +70,9 @@ class ExitReason(StrEnum):
     STOP = "STOP"
     TAKE_PROFIT = "TAKE_PROFIT"
     BREAK_EVEN = "BREAK_EVEN"
+    TRAILING = "TRAILING"
+    TIME_STOP = "TIME_STOP"
+    LIQUIDATION_GUARD = "LIQUIDATION_GUARD"
     OPPOSITE_DECISION = "OPPOSITE_DECISION"
     PROTECTION_LOST = "PROTECTION_LOST"
     STOP_PASSED = "STOP_PASSED"
@@ -319,7 +324,11 @@ class Leg(Value):
 
 
 class ExitPlan(AccountEvent):
-    """How a position will be left. R = `stop_distance`, fixed at entry. Compacted by account/instrument/side."""
+    """How a position will be left. R = `stop_distance`, fixed at entry. Compacted by account/instrument/side.
+
+    `levels`: every number of the plan in words, `why`: of its last change. `static`: made without the market's word. `atr`:
+    ATR14 of hourly candles at the decision, a share of the price. `front_price`: level of the quantity stop before the net.
+    """
 
     type: Literal["trade.exit-plan"] = "trade.exit-plan"
     plan_id: str
@@ -339,10 +348,21 @@ class ExitPlan(AccountEvent):
     marks_partition: int
     marks_offset: int
     policy_version: int
+    style: Style | None = None
+    tp_sl_mode: TpSlMode | None = None
+    regime: Regime | None = None
+    atr: float | None = None
+    static: bool = False
+    levels: str = ""
+    front_price: Price | None = None
 
 
 class ExitDecision(AccountEvent):
-    """One decision of exits, HOLD included. `marks_offset`: the marks record that it was made on (-1 before the first)."""
+    """One decision of exits, HOLD included. `marks_offset`: the marks record that it was made on (-1 before the first).
+
+    `mode` SHADOW: of a plan that is only recorded; its DONE says what came of it on paper, before costs: `result_pct` per cent
+    of the entry value, `result_r` in R, `held_s` seconds of venue time.
+    """
 
     type: Literal["trade.exit-decision"] = "trade.exit-decision"
     position_id: str
@@ -360,3 +380,29 @@ class ExitDecision(AccountEvent):
     marks_partition: int
     marks_offset: int
     policy_version: int
+    profile: Profile | None = None
+    style: Style | None = None
+    tp_sl_mode: TpSlMode | None = None
+    regime: Regime | None = None
+    result_pct: float | None = None
+    result_r: float | None = None
+    held_s: float | None = None
+
+
+class ExitHolds(Event):
+    """All plans of a partition that hold at a marks record, as columns: the decision HOLD of each. One record, whatever their
+    number.
+
+    `at` = the marks record's, `marks_offset` its place. `modes`: LIVE, or SHADOW of a plan that is only recorded.
+    """
+
+    type: Literal["trade.exit-holds"] = "trade.exit-holds"
+    account: AccountId
+    partition: int
+    marks_offset: int
+    policy_version: int
+    instruments: list[str]
+    plan_ids: list[str]
+    plan_revisions: list[int]
+    modes: list[str]
+    marks: list[MarketPrice]

@@ -40,6 +40,10 @@ SWITCH_S = 0.0005
 """Records go from the thread of Faust's consumer to the agent's: at Python's own 5 ms each hand-over may wait so long."""
 
 
+BATCH_BYTES = 512 * 1024
+"""Of one partition. With aiokafka's 16 kB a flush of many states waits for the broker after every seventh."""
+
+
 def make_app(worker: str, settings: Settings, *, one_active: bool = False) -> App:
     """Raw bytes in and out, at least once, no Tables, no web, no topics of Faust's own. Not started."""
     session_s = settings.session_timeout_s
@@ -60,6 +64,7 @@ def make_app(worker: str, settings: Settings, *, one_active: bool = False) -> Ap
         consumer_max_fetch_size=4 * 1024 * 1024,
         producer_compression_type="lz4",
         producer_linger=0,
+        producer_max_batch_size=BATCH_BYTES,
         producer_acks=-1,
         producer_max_request_size=4 * 1024 * 1024,
         producer_request_timeout=40.0,

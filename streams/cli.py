@@ -40,6 +40,7 @@ breaker_app = typer.Typer(
 )
 config_app = typer.Typer(help="Settings: where things are.", rich_markup_mode=None, no_args_is_help=True)
 venue_app = typer.Typer(help="What a venue must do for us.", rich_markup_mode=None, no_args_is_help=True)
+exits_app = typer.Typer(help="How positions are left.", rich_markup_mode=None, no_args_is_help=True)
 train_app = typer.Typer(help="Train models (needs the extra `train`, or `trees` for trees alone).", rich_markup_mode=None)
 bench_app = typer.Typer(
     help="Measure. A bench that needs a stack starts its own on free ports and stops it.",
@@ -53,6 +54,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(train_app, name="train")
 app.add_typer(bench_app, name="bench")
 app.add_typer(venue_app, name="venue")
+app.add_typer(exits_app, name="exits")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 
@@ -468,6 +470,14 @@ def train_seed(
     show(manifest, as_json, [f"{key}: {value}" for key, value in manifest.items() if not isinstance(value, list | dict)])
 
 
+@exits_app.command("rules")
+def exits_rules() -> None:
+    """The rules of a plan in their precedence, as the table of docs/exits.md."""
+    from processors.exits.rules import table
+
+    print(table(), end="")
+
+
 @bench_app.command("frames")
 def bench_frames(as_json: Json = False) -> None:
     """Trades a second through the real features path, beside single messages and a bare loop."""
@@ -540,6 +550,18 @@ def bench_orders(as_json: Json = False) -> None:
 
     found = run()
     show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
+
+
+@bench_app.command("exits")
+def bench_exits(as_json: Json = False) -> None:
+    """The join of exits in one worker with 1,000 plans: marks a second, mark to decision, stops moved, and what a kill -9
+    leaves."""
+    from streams.bench.exits import run
+
+    found = run()
+    show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
+    if not found["extremes_kept"]:
+        raise typer.Exit(DOES_NOT_ADD_UP)
 
 
 @bench_app.command("matrix")

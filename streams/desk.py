@@ -201,6 +201,8 @@ class Desk:
             await self._protected.wait()
             if self._is_late(key, intent) or not await self._leverage_is_set(key, intent) or await self._given_up(key, intent):
                 return
+        if intent.tightens and not await self._room_to_tighten(key, intent):
+            return
         sent_at = self._venue.request_ms()
         await self.outbox.prove_ownership(partition_of(key))
         await self._say(key, intent, OrderState.SENDING, sent_at=sent_at)
@@ -260,6 +262,13 @@ class Desk:
                 except VenueError as e:
                     if e.outcome.meaning is not Meaning.NO_SUCH_ORDER:
                         log.warning("a held entry is not withdrawn yet", extra={"client_id": intent.client_id, "why": str(e)})
+
+    async def _room_to_tighten(self, key: str, intent: Intent) -> bool:
+        """Waits while orders are scarce. False when it is not due any more: it was cancelled meanwhile."""
+        await self._venue.room_to_tighten()
+        view = self._views.get(key)
+        due = execution.work(view) if view is not None else []
+        return any(work.todo is Todo.SEND and work.intent.first_id == intent.first_id for work in due)
 
     async def _recover(self) -> None:
         """With every partition that becomes ours: entries open when no position is without a stop."""

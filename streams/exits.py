@@ -20,6 +20,9 @@ def is_done(event: Any) -> bool:
     return isinstance(event, ExitPlan) and not event.quantity
 
 
+FLUSH_S = 1.0
+"""Every mark changes every state. What it has caused leaves at once; after a crash a second of marks is decided again, the same."""
+
 STAGE = Stage(
     name="exits",
     inputs=(
@@ -35,6 +38,8 @@ STAGE = Stage(
     keys=exits.keys,
     needs_policy=True,
     tombstone_after=is_done,
+    gather=exits.gathered,
+    flush_s=FLUSH_S,
 )
 """As declared; a worker runs it with the exchange's filters."""
 

@@ -165,6 +165,9 @@ class Runner:
             state, out = stage.step(before, event, context)
             changes.append((target, key, state))
             events.extend(out)
+        if events:
+            context = Context(topic, share.partition, offset, policy, version, self._account, states, trace_id)
+            events = list(stage.gather(event, events, context))
         return changes, events
 
     async def _send_all(self, era: Era, events: Sequence[Any], cause: Cause) -> None:

@@ -88,6 +88,14 @@ def home_of(key: str) -> int:
     return ids.partition_of(found.group()) if found else 0
 
 
+Gather = Callable[[Any, list[Any], Context], Sequence[Any]]
+"""(event, what the steps of all its keys said, context) -> what is sent: where many small words become one record."""
+
+
+def as_said(event: Any, said: list[Any], context: Context) -> Sequence[Any]:
+    return said
+
+
 def never(event: Any) -> bool:
     return False
 
@@ -100,7 +108,7 @@ class Stage:
     hears nothing before they are applied up to where they stood at the assignment. `tombstone_after`: outputs that are
     followed by a tombstone of the same key. `flush_s`: how often state is written; None: the setting. `prepare`: awaited before an
     event's step; the records behind it wait. `written_first`: events whose state must be on the log before the next record is
-    taken, so that no crash can make what follows be decided by another order of the inputs.
+    taken, so that no crash can make what follows be decided by another order of the inputs. `gather`: of one record's words.
     """
 
     name: str
@@ -117,6 +125,7 @@ class Stage:
     flush_s: float | None = None
     prepare: Prepare | None = None
     written_first: Callable[[Any], bool] = never
+    gather: Gather = as_said
 
     @property
     def partitions(self) -> int:

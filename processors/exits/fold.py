@@ -9,6 +9,7 @@ import msgspec
 from processors import order_ids
 from processors.exits import plan as planning
 from processors.exits.plan import ZERO, Leg, Plan, with_leg
+from processors.exits.planner import NOTHING, Levels, governing, levels
 from processors.exits.state import Left, Seen, State, entry_of, net_of
 from processors.filters import Filters
 from schemas import ids
@@ -35,7 +36,7 @@ def opened(state: State, position: Position, policy: Policy, filters: Filters) -
     """A plan for a position seen for the first time. One that came back (a late fill undid its end) gets a plan of its own."""
     before = [left for left in state.left if left.position_id == position.position_id]
     suffix = () if position.revision == 1 else (position.revision,)
-    distance = policy.exits.stop_distance
+    levels = planned(state, position.entry_client_id, policy)
     plan = Plan(
         plan_id=ids.event_id("plan", position.position_id, *suffix) if suffix else order_ids.plan_id(position.position_id),
         position_id=position.position_id,
@@ -45,15 +46,36 @@ def opened(state: State, position: Position, policy: Policy, filters: Filters) -
         position_revision=position.revision,
         entry_price=position.entry_price,
         quantity=position.quantity,
-        stop_distance=distance,
-        stop_price=planning.net_level(position.entry_price, position.side, distance, filters),
-        profile=policy.exits.profile,
-        mode=policy.exits.mode.value,
+        stop_distance=levels.stop,
+        stop_price=planning.net_level(position.entry_price, position.side, levels.stop, filters),
+        profile=levels.profile.value,
+        mode="LIVE",
         uncovered=position.quantity,
         closes=before[-1].closes if before else 0,
-        why=f"{policy.exits.profile}: net {distance:.2%} away, {len(policy.exits.ladder)} rungs",
+        why=levels.why,
+        levels=levels,
+        best=position.entry_price,
     )
     return joined(state, plan)
+
+
+def planned(state: State, entry_client_id: str, policy: Policy) -> Levels:
+    """By what was known at its decision; by nothing, where that is not heard of (another's position)."""
+    known = next((hint.known for hint in reversed(state.hints) if hint.of(entry_client_id)), NOTHING)
+    return levels(governing(policy.exits, state.instrument), known, policy.exits)
+
+
+def informed(state: State, plan: Plan, policy: Policy, filters: Filters) -> Plan:
+    """The decision's word was read after the position: the plan is made anew, unless it has begun to be carried out."""
+    begun = plan.front is not None or plan.uncovered != plan.quantity or plan.of(LegKind.TAKE_PROFIT)
+    if begun or plan.levels is None or plan.levels.known != NOTHING:
+        return plan
+    found = planned(state, plan.entry_client_id, policy)
+    if found == plan.levels:
+        return plan
+    price = planning.net_level(plan.entry_price, plan.side, found.stop, filters) if plan.net is None else plan.stop_price
+    profile = found.profile.value
+    return msgspec.structs.replace(plan, levels=found, stop_distance=found.stop, stop_price=price, profile=profile, why=found.why)
 
 
 def joined(state: State, plan: Plan) -> Plan:
@@ -75,6 +97,9 @@ def with_entry_net(plan: Plan, seen: Seen) -> Plan:
         leg = Leg(LegKind.NET, seen.intent_id, seen.client_id, seen.trigger_price or plan.stop_price, None)
         # the newest net is the last one: execution's comes first in time, so it goes in front of one that we asked for
         plan = msgspec.structs.replace(plan, legs=(leg, *plan.legs))
+    live = _LEG_STATES[seen.state] in (LegState.WANTED, LegState.RESTING)
+    if live and not leg.live and seen.client_id != leg.client_id:  # of a fill that came after the first net had gone
+        leg = Leg(LegKind.NET, seen.intent_id, seen.client_id, seen.trigger_price or plan.stop_price, None)
     was = leg
     leg = _after(leg, seen.client_id, seen.state, ZERO, seen.error_code, plan.marks)
     plan = with_leg(plan, leg)
@@ -150,16 +175,21 @@ def leave(plan: Plan) -> Left:
         entry_intent=plan.entry_intent,
         stop_price=plan.stop_price,
         closes=plan.closes,
-        shadow=plan.mode == "SHADOW",
+        shadow=False,
         net_known=plan.net is not None,
         legs=tuple(leg for leg in plan.legs if leg.live),
     )
 
 
-def marked(plan: Plan, mark: Decimal) -> Plan:
-    """One more marks record over the plan."""
+def marked(plan: Plan, mark: Decimal, extreme: Decimal) -> Plan:
+    """One more marks record over the plan. `extreme`: of the mark since the record before, in the position's favour; that of the
+    first record may be older than the position."""
     past = plan.past + 1 if plan.beyond(plan.stop_price, mark) else 0
-    return msgspec.structs.replace(plan, marks=plan.marks + 1, past=past)
+    best = plan.best if plan.best is not None else mark
+    reached = extreme if plan.marks else mark
+    if (reached - best) * plan.side.sign > 0:
+        best = reached
+    return msgspec.structs.replace(plan, marks=plan.marks + 1, past=past, best=best)
 
 
 def _after(leg: Leg, client_id: str, state: OrderState, filled: Decimal, error: int | None, marks: int) -> Leg:

@@ -7,18 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from processors import filters as rounding
 from processors.exits.plan import ZERO, Facts, Fired, Intent, Leg, Plan, cancel, place
 from processors.filters import Filters
-from schemas.policy import Rung
 from schemas.trading import ExitReason, LegKind, LegState
 from schemas.units import Side
 
 MAX_TRIES = 3
+
+
+class Wanted(Protocol):
+    """A rung as it is wanted: the policy's, or a plan's target."""
+
+    @property
+    def distance(self) -> Decimal: ...
+    @property
+    def share(self) -> Decimal: ...
 
 
 class Step(NamedTuple):
@@ -29,7 +37,7 @@ class Step(NamedTuple):
     quantity: Decimal
 
 
-def rungs(quantity: Decimal, entry_price: Decimal, side: Side, ladder: Sequence[Rung], filters: Filters) -> tuple[Step, ...]:
+def rungs(quantity: Decimal, entry_price: Decimal, side: Side, ladder: Sequence[Wanted], filters: Filters) -> tuple[Step, ...]:
     """Steps whose quantities sum to the ladder's share of the position, down to the step."""
     whole = rounding.floor_to(quantity * sum((rung.share for rung in ladder), ZERO), filters.step)
     steps: list[Step] = []
@@ -86,7 +94,8 @@ def build(plan: Plan, facts: Facts) -> Fired | None:
     amount = min(plan.uncovered, plan.quantity - covered)
     plan = msgspec.structs.replace(plan, uncovered=ZERO)
     intents: list[Intent] = []
-    for step in rungs(amount, plan.entry_price, plan.side, facts.policy.exits.ladder, facts.filters):
+    wanted: Sequence[Wanted] = plan.levels.targets if plan.levels else facts.policy.exits.ladder
+    for step in rungs(amount, plan.entry_price, plan.side, wanted, facts.filters):
         detail = f"rung {step.rung}: {step.quantity:f} at {step.price:f}"
         plan, intent = place(plan, LegKind.TAKE_PROFIT, step.price, step.quantity, ExitReason.TAKE_PROFIT, detail, rung=step.rung)
         intents.append(intent)

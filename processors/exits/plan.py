@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from processors import filters as rounding
+from processors.exits.planner import Levels
 from processors.filters import Filters
 from schemas import ids
 from schemas.ids import Purpose
@@ -77,7 +78,9 @@ class Plan(msgspec.Struct, frozen=True):
     `stop_distance` is R as a share of the entry price, fixed at entry; `stop_price` the level of the net. `marks` counts marks
     records applied to the plan (one a wall second), `settled` the count when the position last grew, `past` for how many marks
     the price has been beyond the net, `executor_closes` the count when execution said that it closes by itself. `uncovered`:
-    quantity that no rung covers yet. `wish`: the position shall be closed, for this reason.
+    quantity that no rung covers yet. `wish`: the position shall be closed, for this reason. `front`: level of the quantity stop
+    that shall rest before the net, by `front_reason`; `moved_at`: venue time when it last tightened. `best`: the mark's extreme
+    in the position's favour since it was opened. `levels`: as planned; None in a plan that is older than they are.
     """
 
     plan_id: str
@@ -107,9 +110,14 @@ class Plan(msgspec.Struct, frozen=True):
     settled: int = 0
     past: int = 0
     executor_closes: int = -1
+    levels: Levels | None = None
+    front: Decimal | None = None
+    front_reason: ExitReason = ExitReason.BREAK_EVEN
+    moved_at: int = -1
+    best: Decimal | None = None
 
     def of(self, kind: LegKind) -> tuple[Leg, ...]:
-        return tuple(leg for leg in self.legs if leg.kind is kind)
+        return tuple([leg for leg in self.legs if leg.kind is kind])  # a list first: this is asked for at every mark, many times
 
     @property
     def net(self) -> Leg | None:
@@ -138,12 +146,13 @@ class Intent(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What rules may look at beside the plan. `grace`: marks that others are given to do their part."""
+    """What rules may look at beside the plan. `grace`: marks that others are given to do their part. `at`: venue time."""
 
     policy: Policy
     filters: Filters
     mark: Decimal | None
     grace: int
+    at: int = 0
 
 
 class Fired(NamedTuple):

@@ -26,7 +26,7 @@ def net(plan: Plan, facts: Facts) -> Fired | None:
 
     A loss waits for one mark, because the net of a position that has just been closed expires too, and FLAT may be on its way.
     """
-    if plan.wish is not None or plan.mode == "SHADOW":
+    if plan.wish is not None:
         return None
     old = plan.net
     if old is None:

@@ -6,12 +6,15 @@ from decimal import Decimal
 
 import msgspec
 
+from processors import order_ids
 from processors.exits.plan import Leg, Plan
+from processors.exits.planner import Known
 from schemas.ids import Purpose
 from schemas.trading import Order, OrderState
 from schemas.units import Side
 
 SEEN_KEPT = 8
+HINTS_KEPT = 4
 IDLE_MARKS = 120
 """Marks after which an instrument without position and without legs is forgotten."""
 
@@ -25,6 +28,17 @@ class Seen(msgspec.Struct, frozen=True):
     state: OrderState
     trigger_price: Decimal | None = None
     error_code: int | None = None
+
+
+class Hint(msgspec.Struct, frozen=True):
+    """What an approved decision knew, until its entry is a position. `client_id`: of the entry's first attempt."""
+
+    client_id: str
+    known: Known
+
+    def of(self, entry_client_id: str) -> bool:
+        """Whether that is this entry's order, at whatever attempt."""
+        return any(order_ids.attempt_id(self.client_id, n) == entry_client_id for n in range(1, order_ids.MAX_ATTEMPTS + 1))
 
 
 class Left(msgspec.Struct, frozen=True):
@@ -44,6 +58,19 @@ class Left(msgspec.Struct, frozen=True):
     marks: int = 0
 
 
+class Shadow(msgspec.Struct, frozen=True):
+    """A plan that is only recorded, its orders filled on paper. `gained`: price x quantity won so far, `entered`: quantity entered.
+
+    `reason`: what took the last of it; empty while it is open. `real`: its live twin is still open.
+    """
+
+    plan: Plan
+    entered: Decimal
+    gained: Decimal = Decimal(0)
+    reason: str = ""
+    real: bool = True
+
+
 class State(msgspec.Struct, frozen=True):
     """`at` is the newest venue time seen; `mark` with its place is the newest mark applied (offset -1: none yet)."""
 
@@ -58,6 +85,12 @@ class State(msgspec.Struct, frozen=True):
     seen: tuple[Seen, ...] = ()
     left: tuple[Left, ...] = ()
     idle: int = 0
+    hints: tuple[Hint, ...] = ()
+    shadows: tuple[Shadow, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        return self.plan is None and not (self.seen or self.left or self.hints or self.shadows)
 
 
 def remember(state: State, order: Order) -> State:

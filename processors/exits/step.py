@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Sequence
-from typing import Any, Literal
+from collections.abc import Collection, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
 
 import msgspec
 
 from processors import filters as rounding
-from processors.exits import fold
-from processors.exits.plan import ZERO, Facts, Fired, Intent, Leg, Plan, cancel_intent
+from processors.exits import fold, said, shadow
+from processors.exits.plan import Facts, Leg, Plan, cancel_intent
+from processors.exits.planner import Known, levels, shadowing
 from processors.exits.rules import advance
-from processors.exits.state import IDLE_MARKS, Left, State, entry_of, remember
+from processors.exits.state import HINTS_KEPT, IDLE_MARKS, Hint, Left, Shadow, State, entry_of, remember
 from processors.filters import FilterBook, Filters
 from processors.step import Context, Step
 from schemas import hot, ids
@@ -25,8 +27,8 @@ from schemas.events import Event, InstrumentEvent
 from schemas.ids import Purpose
 from schemas.operations import Command, CommandKind
 from schemas.risk import Outcome, Verdict
-from schemas.trading import Exit, ExitDecision, ExitPlan, ExitReason, LegKind, Order, OrderState, Position, PositionStatus
-from schemas.trading import Leg as PublishedLeg
+from schemas.trading import ExitReason, LegKind, Order, OrderState, Position, PositionStatus
+from schemas.units import Side
 
 ALL = "*"
 """`{"instrument": "*"}` in a CLOSE command closes everything."""
@@ -64,7 +66,7 @@ def step(state: State | None, event: Event | hot.Marks, ctx: Context, filters: F
         case Order():
             after = _on_order(before, event)
         case Verdict():
-            after = _on_verdict(before, event)
+            after = _on_verdict(before, event, ctx, rules)
         case _:
             return Step(state)
     if after is before:
@@ -75,6 +77,9 @@ def step(state: State | None, event: Event | hot.Marks, ctx: Context, filters: F
 def _on_position(state: State, position: Position, ctx: Context, filters: Filters) -> State:
     plan = state.plan
     ours = plan is not None and plan.position_id == position.position_id
+    shadows = tuple(_beside(each, position) for each in state.shadows)
+    if shadows != state.shadows:
+        state = msgspec.structs.replace(state, shadows=shadows)
     if position.status is PositionStatus.FLAT:
         if not ours or plan is None:
             return state
@@ -85,7 +90,27 @@ def _on_position(state: State, position: Position, ctx: Context, filters: Filter
         return msgspec.structs.replace(state, plan=fold.revised(plan, position))
     left = state.left if plan is None else (*state.left, fold.leave(plan))
     state = msgspec.structs.replace(state, left=left)
-    return msgspec.structs.replace(state, plan=fold.opened(state, position, ctx.policy, filters), idle=0)
+    return _planned(msgspec.structs.replace(state, plan=fold.opened(state, position, ctx.policy, filters), idle=0), ctx, filters)
+
+
+def _beside(each: Shadow, position: Position) -> Shadow:
+    if each.plan.position_id != position.position_id:
+        return each
+    if position.status is PositionStatus.FLAT:
+        return msgspec.structs.replace(each, real=False)
+    return shadow.grown(each, position)
+
+
+def _planned(state: State, ctx: Context, filters: Filters) -> State:
+    """Where the policy wants a shadow, one begins, or begins anew, beside the plan that was made."""
+    plan, exits = state.plan, ctx.policy.exits
+    choice = shadowing(exits, state.instrument)
+    if plan is None or plan.levels is None or choice is None:
+        return state
+    known = msgspec.structs.replace(plan.levels.known, stop_distance=None)
+    twin = shadow.begun(plan, choice, levels(choice, known, exits), filters)
+    others = tuple(each for each in state.shadows if each.plan.plan_id != twin.plan.plan_id)
+    return msgspec.structs.replace(state, shadows=(*others, twin))
 
 
 def _on_order(state: State, order: Order) -> State:
@@ -118,19 +143,46 @@ def _left_after(state: State, left: Left, order: Order) -> Left:
     intent = left.entry_intent or (entry.intent_id if entry else None)
     legs = fold.legs_after(left.legs, order)
     late = order.purpose is Purpose.STOP and order.close_position and order.cancels is None and order.intent_id == intent
-    if late and not left.net_known and not order.state.terminal:
+    known = any(leg.intent_id == order.intent_id and leg.live for leg in legs)
+    if late and not known and not order.state.terminal:  # also the net of a fill that came after the first had gone
         leg = Leg(LegKind.NET, order.intent_id, order.client_id, order.trigger_price or left.stop_price, None)
         return msgspec.structs.replace(left, legs=(*legs, leg), entry_intent=intent, net_known=True)
     return msgspec.structs.replace(left, legs=legs, entry_intent=intent)
 
 
-def _on_verdict(state: State, verdict: Verdict) -> State:
-    plan = state.plan
-    if verdict.outcome is not Outcome.CLOSE or plan is None or plan.wish is not None:
+def _on_verdict(state: State, verdict: Verdict, ctx: Context, filters: Filters) -> State:
+    if verdict.outcome is Outcome.APPROVED and verdict.entry_id is not None:
+        return _on_approval(state, verdict, ctx, filters)
+    if verdict.outcome is not Outcome.CLOSE:
         return state
-    if plan.side is verdict.side or verdict.at < plan.opened_at:
-        return state  # it spoke of a position before this one
-    return msgspec.structs.replace(state, plan=_wishing(plan, ExitReason.OPPOSITE_DECISION, verdict.detail))
+    plan = state.plan
+    if plan is not None and _against(plan, verdict):
+        plan = _wishing(plan, ExitReason.OPPOSITE_DECISION, verdict.detail)
+    shadows = tuple(
+        msgspec.structs.replace(each, plan=_wishing(each.plan, ExitReason.OPPOSITE_DECISION, verdict.detail))
+        if _against(each.plan, verdict)
+        else each
+        for each in state.shadows
+    )
+    if plan is state.plan and shadows == state.shadows:
+        return state
+    return msgspec.structs.replace(state, plan=plan, shadows=shadows)
+
+
+def _against(plan: Plan, verdict: Verdict) -> bool:
+    """It speaks of this position, not of one before it."""
+    return plan.wish is None and plan.side is not verdict.side and verdict.at >= plan.opened_at
+
+
+def _on_approval(state: State, verdict: Verdict, ctx: Context, filters: Filters) -> State:
+    """What was known at the decision, for the plan of the position that it becomes."""
+    known = Known(verdict.atr, verdict.regime, verdict.confidence, verdict.leverage, verdict.stop_distance)
+    hint = Hint(ids.client_id(Purpose.ENTRY, verdict.entry_id), known)
+    state = msgspec.structs.replace(state, hints=(*state.hints, hint)[-HINTS_KEPT:])
+    if state.plan is None or not hint.of(state.plan.entry_client_id):
+        return state
+    plan = fold.informed(state, state.plan, ctx.policy, filters)
+    return state if plan is state.plan else _planned(msgspec.structs.replace(state, plan=plan), ctx, filters)
 
 
 def _on_command(state: State, command: Command, ctx: Context, filters: FilterBook) -> Step[State]:
@@ -139,7 +191,8 @@ def _on_command(state: State, command: Command, ctx: Context, filters: FilterBoo
     if command.kind is not CommandKind.CLOSE or plan is None or plan.wish is not None or rules is None:
         return Step(state)
     detail = f"{command.actor}: {command.reason}"
-    after = msgspec.structs.replace(state, plan=_wishing(plan, ExitReason.MANUAL, detail))
+    shadows = tuple(msgspec.structs.replace(each, plan=_wishing(each.plan, ExitReason.MANUAL, detail)) for each in state.shadows)
+    after = msgspec.structs.replace(state, plan=_wishing(plan, ExitReason.MANUAL, detail), shadows=shadows)
     return _settle(state, after, command, ctx, rules)
 
 
@@ -148,7 +201,7 @@ def _wishing(plan: Plan, reason: ExitReason, detail: str) -> Plan:
 
 
 def _on_marks(state: State, marks: hot.Marks, ctx: Context, filters: FilterBook) -> Step[State]:
-    mark = next((mark for mark in marks.marks if mark.instrument == state.instrument), None)
+    mark = _by_instrument(marks).get(state.instrument)
     rules = filters.get(state.instrument)
     if mark is None or rules is None or (ctx.partition == state.partition and ctx.offset <= state.offset):
         return Step(state)
@@ -159,39 +212,90 @@ def _on_marks(state: State, marks: hot.Marks, ctx: Context, filters: FilterBook)
         mark=price,
         partition=ctx.partition,
         offset=ctx.offset,
-        plan=fold.marked(state.plan, price) if state.plan else None,
-        left=tuple(msgspec.structs.replace(left, marks=left.marks + 1) for left in state.left),
-        idle=0 if state.plan or state.left else state.idle + 1,
+        plan=fold.marked(state.plan, price, _favour(state.plan, mark)) if state.plan else None,
+        left=tuple([msgspec.structs.replace(left, marks=left.marks + 1) for left in state.left]),
+        shadows=tuple([shadow.marked(each, shadow.ranged(mark, each.plan)) for each in state.shadows]),
+        idle=0 if state.plan or state.left or state.shadows else state.idle + 1,
     )
     if after.idle > IDLE_MARKS:
         return Step(None)
-    return _settle(state, after, marks, ctx, rules)
+    return _settle(state, after, marks, ctx, rules, mark.mark)
 
 
-def _settle(before: State, after: State, event: Event | hot.Marks, ctx: Context, filters: Filters) -> Step[State]:
+class _Table:
+    """The last marks record by instrument: one record is asked for by each of its instruments in turn."""
+
+    of: hot.Marks | None = None
+    by_instrument: Mapping[str, hot.Mark] = {}
+
+
+def _by_instrument(marks: hot.Marks) -> Mapping[str, hot.Mark]:
+    if _Table.of is not marks:
+        _Table.of, _Table.by_instrument = marks, {mark.instrument: mark for mark in marks.marks}
+    return _Table.by_instrument
+
+
+def _favour(plan: Plan, mark: hot.Mark) -> Decimal:
+    return rounding.from_text(mark.high if plan.side is Side.LONG else mark.low)
+
+
+def _settle(
+    before: State, after: State, event: Event | hot.Marks, ctx: Context, filters: Filters, mark: float = 0.0
+) -> Step[State]:
     """Asks the rules and says everything that must be said."""
-    events: list[Event] = []
+    events: list[Event | said.Hold] = []
     old, plan = before.plan, after.plan
+    facts = Facts(ctx.policy, filters, after.mark, math.ceil(ctx.policy.exits.grace_s), after.at)
     if plan is not None:
         fresh = old is None or old.plan_id != plan.plan_id
-        moved = plan != old
-        facts = Facts(ctx.policy, filters, after.mark, math.ceil(ctx.policy.exits.grace_s))
+        moved = plan is not old
         plan, fired = advance(plan, facts)
-        changed = fresh or _published(old) != _published(plan)
-        if changed and not fresh:
-            plan = msgspec.structs.replace(plan, revision=plan.revision + 1)
-        after = msgspec.structs.replace(after, plan=plan)
-        if changed:
-            events.append(_plan_event(after, plan, ctx))
-        if moved or fired:  # a mark always moves the plan's count of them
-            events.append(_decision(after, plan, fired, event, ctx, fresh))
-        if plan.mode == "LIVE":
-            events += [_exit(after, plan, intent, ctx) for hit in fired for intent in hit.intents]
+        if isinstance(event, hot.Marks) and not fired:  # the mark has moved its own counts, and nothing that is shown
+            events.append(said.Hold(after.instrument, plan.plan_id, plan.revision, plan.mode, mark, after.at, after.offset))
+        elif fired or (moved and plan != old):
+            changed = fresh or said.published(old) != said.published(plan)
+            if changed and not fresh:
+                plan = msgspec.structs.replace(plan, revision=plan.revision + 1)
+            after = msgspec.structs.replace(after, plan=plan)
+            if changed:
+                events.append(said.plan_event(after, plan, ctx))
+            events.append(said.decision(after, plan, fired, event, ctx, fresh))
+            if plan.mode == "LIVE":
+                events += [said.exit_(after, plan, intent, ctx) for hit in fired for intent in hit.intents]
     if old is not None and (plan is None or plan.plan_id != old.plan_id):
-        events += _done(after, old, event, ctx)
+        events += said.done(after, old, event, ctx)
+    if before.shadows or after.shadows:
+        after, told = _shadowed(before, after, event, ctx, facts, mark)
+        events += told
+    if not after.left:
+        return Step(None if after.empty else after, events)
     after, sweeping = _sweep(after, event, ctx)
-    empty = after.plan is None and not after.seen and not after.left
-    return Step(None if empty else after, [*events, *sweeping])
+    return Step(None if after.empty else after, [*events, *sweeping])
+
+
+def _shadowed(
+    before: State, after: State, event: Event | hot.Marks, ctx: Context, facts: Facts, mark: float
+) -> tuple[State, list[Event | said.Hold]]:
+    """Each shadow decides by the same rules, and says so; one that is out says what came of it, and goes."""
+    events: list[Event | said.Hold] = []
+    kept: list[Shadow] = []
+    known = {each.plan.plan_id: each for each in before.shadows}
+    crowd = len(after.shadows) - shadow.KEPT
+    for place, each in enumerate(after.shadows):
+        was = known.get(each.plan.plan_id)
+        now, fired = shadow.decided(each, facts)
+        if place < crowd and not now.reason:
+            now = shadow.ended(now, after.mark, shadow.SUPERSEDED)
+        if isinstance(event, hot.Marks) and not fired and not now.reason:
+            plan = now.plan
+            events.append(said.Hold(after.instrument, plan.plan_id, plan.revision, plan.mode, mark, after.at, after.offset))
+        elif was != each or fired:
+            events.append(said.decision(after, now.plan, fired, event, ctx, was is None))
+        if now.reason:
+            events.append(said.shadow_done(after, now, shadow.result(now), event, ctx))
+        else:
+            kept.append(now)
+    return msgspec.structs.replace(after, shadows=tuple(kept)), events
 
 
 def _sweep(state: State, event: Event | hot.Marks, ctx: Context) -> tuple[State, list[Event]]:
@@ -206,8 +310,8 @@ def _sweep(state: State, event: Event | hot.Marks, ctx: Context) -> tuple[State,
         ]
         if due and not left.shadow:
             intents = [cancel_intent(left.plan_id, leg, ExitReason.ORPHAN, "its position is gone") for leg in due]
-            events.append(_swept(state, left, intents, event, ctx))
-            events += [_exit(state, left, intent, ctx) for intent in intents]
+            events.append(said.swept(state, left, intents, event, ctx))
+            events += [said.exit_(state, left, intent, ctx) for intent in intents]
             legs = tuple(msgspec.structs.replace(leg, canceling=True) if leg in due else leg for leg in left.legs)
             left = msgspec.structs.replace(left, legs=legs)
         quiet = not any(leg.live for leg in left.legs) or left.shadow
@@ -222,130 +326,3 @@ def _instrument(command: Command) -> str:
     except ValueError:
         return ""
     return str(body.get("instrument", "")) if isinstance(body, dict) else ""
-
-
-def _published(plan: Plan | None) -> object:
-    """What a reader of the plan sees: a change of it is a revision."""
-    if plan is None:
-        return None
-    legs = tuple((leg.client_id, leg.state, leg.price, leg.quantity) for leg in plan.legs)
-    return (plan.quantity, plan.entry_price, plan.stop_price, plan.break_even, plan.wish, plan.closes, legs)
-
-
-def _plan_event(state: State, plan: Plan, ctx: Context) -> ExitPlan:
-    return ExitPlan(
-        event_id=ids.event_id("trade.exit-plan", plan.plan_id, plan.revision),
-        at=state.at,
-        instrument=state.instrument,
-        account=state.account,
-        plan_id=plan.plan_id,
-        revision=plan.revision,
-        position_id=plan.position_id,
-        side=plan.side,
-        profile=plan.profile,
-        mode=plan.mode,
-        entry_price=plan.entry_price,
-        quantity=plan.quantity,
-        stop_distance=plan.stop_distance,
-        stop_price=plan.stop_price,
-        break_even=plan.break_even,
-        legs=[_leg(leg) for leg in plan.legs],
-        why=plan.why,
-        closing=plan.wish is not None,
-        marks_partition=state.partition,
-        marks_offset=state.offset,
-        policy_version=ctx.policy_version,
-    )
-
-
-def _leg(leg: Leg) -> PublishedLeg:
-    return PublishedLeg(kind=leg.kind, client_id=leg.client_id, price=leg.price, quantity=leg.quantity, state=leg.state)
-
-
-def _decision(state: State, plan: Plan, fired: list[Fired], event: Event | hot.Marks, ctx: Context, fresh: bool) -> ExitDecision:
-    """The first rule that fired names the decision; the others stand in the detail."""
-    if fired:
-        word, reason = fired[0].decision, fired[0].reason
-        detail = "; ".join(hit.detail for hit in fired)
-    elif fresh:
-        word, reason, detail = "PLAN", "POSITION", plan.why
-    else:
-        word, reason, detail = "HOLD", _word(event), ""
-    intents = [intent.event_id for hit in fired for intent in hit.intents]
-    return _decided(state, plan, word, reason, detail, intents, plan.mode, event, ctx)
-
-
-def _done(state: State, plan: Plan, event: Event | hot.Marks, ctx: Context) -> list[Event]:
-    """The last word on a plan: its position is flat."""
-    ended = msgspec.structs.replace(plan, quantity=ZERO, revision=plan.revision + 1, why="flat")
-    return [_plan_event(state, ended, ctx), _decided(state, ended, "DONE", "FLAT", "", [], ended.mode, event, ctx)]
-
-
-def _swept(state: State, left: Left, intents: list[Intent], event: Event | hot.Marks, ctx: Context) -> ExitDecision:
-    detail = f"{len(intents)} orders outlived the position"
-    named = [intent.event_id for intent in intents]
-    return _decided(state, left, "SWEEP", ExitReason.ORPHAN.value, detail, named, "LIVE", event, ctx)
-
-
-def _decided(
-    state: State,
-    about: Plan | Left,
-    word: str,
-    reason: str,
-    detail: str,
-    intents: list[str],
-    mode: Literal["LIVE", "SHADOW"],
-    event: Event | hot.Marks,
-    ctx: Context,
-) -> ExitDecision:
-    pnl = None
-    if isinstance(about, Plan) and state.mark is not None:
-        pnl = round(float((state.mark / about.entry_price - 1) * about.side.sign) * 100, 6)
-    return ExitDecision(
-        event_id=ids.event_id("trade.exit-decision", about.plan_id, word, event.event_id),
-        at=state.at,
-        instrument=state.instrument,
-        account=state.account,
-        position_id=about.position_id,
-        plan_id=about.plan_id,
-        plan_revision=about.revision,
-        side=about.side,
-        decision=word,
-        reason=reason,
-        detail=detail,
-        mark=state.mark,
-        pnl_pct=pnl,
-        stop_price=about.stop_price,
-        intents=intents,
-        mode=mode,
-        marks_partition=state.partition,
-        marks_offset=state.offset,
-        policy_version=ctx.policy_version,
-    )
-
-
-def _exit(state: State, about: Plan | Left, intent: Intent, ctx: Context) -> Exit:
-    return Exit(
-        event_id=intent.event_id,
-        at=state.at,
-        instrument=state.instrument,
-        account=state.account,
-        action=intent.action,
-        reason=intent.reason,
-        detail=intent.detail,
-        position_id=about.position_id,
-        plan_id=about.plan_id,
-        plan_revision=about.revision,
-        side=about.side,
-        client_id=intent.client_id,
-        quantity=intent.quantity,
-        price=intent.price,
-        trigger_price=intent.trigger_price,
-        close_position=intent.close_position,
-        book=intent.book,
-        policy_version=ctx.policy_version,
-    )
-
-
-def _word(event: Event | hot.Marks) -> str:
-    return event.type.rsplit(".", 1)[1].upper()

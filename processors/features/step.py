@@ -22,6 +22,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from processors import candles
+from processors.atr import Atr
 from processors.candles import INTERVALS, Bucket, Closed, Fold
 from processors.features.catalogue import FEATURE_SET, READY_BARS, feature_hash
 from processors.features.kernel import FeatureState
@@ -34,6 +35,7 @@ LONGEST_MS: Final = max(INTERVALS.values())
 BAR_MS: Final = INTERVALS[INTERVAL]
 WINDOW: Final = 64
 """Vectors that are told of the past: as many as the longest window of a model."""
+HOUR_MS: Final = INTERVALS["1h"]
 PEEK_MS: Final = 250
 PEEKS: Final = 4
 
@@ -42,6 +44,7 @@ class State(msgspec.Struct, frozen=True):
     """Of one instrument, or of a partition's barriers. `kernel`: bytes of the FeatureState after the last closed 5-minute candle.
 
     `peeked_at`: market time of the last peek; `peeks`: how many there were since a wall second's tick. `barred_to`: last barrier.
+    `atr`: of closed hourly candles.
     """
 
     version: int = 2
@@ -51,6 +54,7 @@ class State(msgspec.Struct, frozen=True):
     peeked_at: int = 0
     peeks: int = 0
     barred_to: int = 0
+    atr: Atr = Atr()
 
 
 def barrier_key(partition: int) -> str:
@@ -86,7 +90,7 @@ def _warmed(state: State, history: hot.CandleHistory) -> Step[State]:
         return Step(replace(state, fold=fold))
     kernel = FeatureState()
     rows = kernel.replay(*(np.asarray(column) for column in (history.o, history.h, history.l, history.c, history.v)))
-    warm = State(source=history.source, fold=fold, kernel=kernel.to_bytes())
+    warm = State(source=history.source, fold=fold, kernel=kernel.to_bytes(), atr=_hourly(history))
     if len(rows) < READY_BARS or history.interval != INTERVAL:
         return Step(warm)
     told = hot.FeatureHistory(
@@ -102,6 +106,18 @@ def _warmed(state: State, history: hot.CandleHistory) -> Step[State]:
         source=history.source,
     )
     return Step(warm, [told])
+
+
+def _hourly(history: hot.CandleHistory) -> Atr:
+    """Over the whole hours of the history; the hour that it ends in goes on in the fold."""
+    atr, hour = Atr(), list[tuple[float, float, float]]()
+    for open_at, high, low, close in zip(history.open_at, history.h, history.l, history.c, strict=False):
+        if open_at % HOUR_MS == 0:
+            hour = []
+        hour.append((high, low, close))
+        if (open_at + BAR_MS) % HOUR_MS == 0 and len(hour) == HOUR_MS // BAR_MS:
+            atr = atr.after(max(h for h, _, _ in hour), min(low for _, low, _ in hour), close)
+    return atr
 
 
 def _barred(state: State, tick: hot.Tick) -> Step[State]:
@@ -172,14 +188,19 @@ def _closed(state: State, tick: hot.Tick, context: Context) -> Step[State]:
         return Step(state if fold is state.fold else replace(state, fold=fold))
     events: list[Any] = []
     kernel: FeatureState | None = None
+    atr = state.atr
+    at_hours = [candle for candle in closed if candle.interval == "1h"]
     for candle in closed:
         said = _candle(instrument, candle, state.source)
         events.append(said)
         if candle.interval == INTERVAL:
+            while at_hours and at_hours[0].close_at <= candle.close_at:
+                hour = at_hours.pop(0)
+                atr = atr.after(hour.h, hour.l, hour.c)
             kernel = kernel or (FeatureState.from_bytes(state.kernel) if state.kernel else FeatureState())
             values = kernel.step(candle.o, candle.h, candle.l, candle.c, candle.v)
-            events.append(_features(said, kernel, values.tolist()))
-    return Step(replace(state, fold=fold, kernel=kernel.to_bytes() if kernel else state.kernel), events)
+            events.append(_features(said, kernel, values.tolist(), atr))
+    return Step(replace(state, fold=fold, kernel=kernel.to_bytes() if kernel else state.kernel, atr=atr), events)
 
 
 def _candle(instrument: str, c: Closed, source: str) -> hot.Candle:
@@ -207,7 +228,7 @@ def _candle(instrument: str, c: Closed, source: str) -> hot.Candle:
     )
 
 
-def _features(candle: hot.Candle, kernel: FeatureState, values: list[float]) -> hot.Features:
+def _features(candle: hot.Candle, kernel: FeatureState, values: list[float], atr: Atr) -> hot.Features:
     return hot.Features(
         event_id=ids.event_id("market.features", candle.event_id, feature_hash()),
         type="market.features",
@@ -227,4 +248,5 @@ def _features(candle: hot.Candle, kernel: FeatureState, values: list[float]) -> 
         bars=kernel.bars,
         values=values,
         source=candle.source,
+        atr_1h=atr.share_of(candle.c),
     )

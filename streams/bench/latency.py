@@ -3,9 +3,10 @@ decision on it (by way of the barrier on market.features that the tick caused, a
 
 The whole embedded stack runs on free ports, its market at the speed of the real one; a position in every symbol is opened by
 another hand at the start, adopted, and judged at every mark. One consumer outside it reads the topics and pairs cause and
-effect by the `inputs` header (topic/partition/offset). Start of a pair: the record time that the gateway gave the mark or tick when
-it published it. End: the decision or candle read from its topic. Hops: publish -> effect made (by record times), effect made ->
-effect read. Record times are whole milliseconds, so a single figure is right to about 1 ms.
+effect by the `inputs` header (topic/partition/offset); plans of a partition that hold are one decision. Start of a pair: the
+record time that the gateway gave the mark or tick when it published it. End: the decision or candle read from its topic. Hops:
+publish -> effect made (by record times), effect made -> effect read. Record times are whole milliseconds, so a single figure is
+right to about 1 ms.
 """
 
 from __future__ import annotations

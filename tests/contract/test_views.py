@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from decimal import Decimal
+from decimal import Decimal as D
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,22 @@ from infra.clickhouse.migrate import connect, migrate
 from infra.clickhouse.rows import Record
 from infra.clickhouse.writer import Writer
 from infra.ports import free_port
-from schemas import topics
+from processors import exits, positions
+from processors.filters import Filters
+from processors.step import Context
+from schemas import hot, ids, topics
 from schemas.events import Event
 from schemas.ids import Purpose, client_id
+from schemas.policy import ExitMode, Exits, Policy, Profile
+from schemas.regime import Regime
 from schemas.risk import Outcome, Reason, Verdict
 from schemas.signals import Action, Decision, DecisionReason, Strategy
 from schemas.trading import (
     Closed,
     Entry,
+    Exit,
+    ExitAction,
+    ExitDecision,
     ExitPlan,
     ExitReason,
     Fill,
@@ -40,7 +49,7 @@ from schemas.trading import (
 from schemas.units import OrderSide, Side, Source
 
 NOW = int(time.time() * 1000)
-BTC, ETH = "binance.usdm.BTCUSDT", "binance.usdm.ETHUSDT"
+BTC, ETH, SOL = "binance.usdm.BTCUSDT", "binance.usdm.ETHUSDT", "binance.usdm.SOLUSDT"
 ENTRY, STOP = client_id(Purpose.ENTRY, "1"), client_id(Purpose.STOP, "1")
 PRICE, QUANTITY = Decimal(64000), Decimal("0.5")
 
@@ -161,7 +170,98 @@ def street() -> list[tuple[Event, str]]:
             ),
             "k",
         ),
+        *run_with_a_shadow(),
     ]
+
+
+class Run:
+    """exits, positions and execution's words around one position with a shadow beside it: what they say is what is written."""
+
+    def __init__(self) -> None:
+        self.exits: exits.State | None = None
+        self.positions: positions.State | None = None
+        self.said: list[tuple[Event, str]] = []
+        self.offset = 0
+        chosen = Exits(profile=Profile.CHALLENGE_100, modes={SOL: ExitMode.SHADOW})
+        self.policy = Policy(exits=chosen)
+
+    def take(self, event: Any) -> None:
+        if isinstance(event, Event):
+            self.said.append((event, "sim/sol" if isinstance(event, Position) else "k"))
+        ctx = Context("any", ids.partition_of(SOL), self.offset, self.policy, 1, "sim", {})
+        if isinstance(event, Fill):
+            folded = positions.step(self.positions, event, ctx)
+            self.positions = folded.state
+            for more in folded.events:
+                self.take(more)
+        elif not isinstance(event, ExitPlan | ExitDecision | Closed):
+            result = exits.step(self.exits, event, ctx, {SOL: Filters(D("0.01"), D("0.1"), D("0.1"), D(1000), D(5))})
+            self.exits = result.state
+            for more in exits.gathered(event, list(result.events), ctx):
+                if isinstance(more, Exit) and more.action is not ExitAction.CANCEL:
+                    self.said.append((more, "k"))
+                    self.take(self.order(more.client_id, OrderState.ACKED, more.event_id, trigger=more.trigger_price))
+                elif isinstance(more, Event) and not isinstance(more, Exit):
+                    self.said.append((more, "sim/sol" if isinstance(more, ExitPlan) else "k"))
+
+    def order(self, name: str, state: OrderState, intent: str, trigger: D | None = None) -> Order:
+        told = order(state, None).model_copy(update={"event_id": f"{name}-{state}", "instrument": SOL, "intent_id": intent})
+        net = intent == "sol" and name.startswith("s-")
+        return told.model_copy(
+            update={"client_id": name, "purpose": ids.purpose_of(name), "trigger_price": trigger, "close_position": net}
+        )
+
+    def fill(self, name: str, number: int, side: OrderSide, price: str, quantity: str) -> None:
+        self.take(
+            Fill(
+                event_id=f"sol-{number}",
+                at=NOW + 1000 * self.offset,
+                instrument=SOL,
+                account="sim",
+                trade_id=number,
+                order_id="1",
+                client_id=name,
+                purpose=ids.purpose_of(name),
+                side=side,
+                price=D(price),
+                quantity=D(quantity),
+                fee=D("0.01"),
+                fee_asset="USDT",
+                realized_pnl=D(0),
+                maker=False,
+                backfilled=False,
+                source=Source.SYNTHETIC,
+            )
+        )
+
+    def mark(self, price: float) -> None:
+        self.offset += 1
+        mark = hot.Mark(SOL, price, price, price, price, price, 0.0, 0)
+        self.take(hot.Marks(f"m{self.offset}", "market.marks", NOW + 1000 * self.offset, 0, [mark], "synthetic"))
+
+    def named(self, kind: ExitAction) -> str:
+        return [event.client_id for event, _ in self.said if isinstance(event, Exit) and event.action is kind][-1]
+
+
+def run_with_a_shadow() -> list[tuple[Event, str]]:
+    """Bought at 100. The baseline takes 30 % at 101.5 and the rest at break-even; the challenge (R = 1 %) takes 30 % at 101 and the
+    rest at 102, which it reaches first."""
+    run = Run()
+    entry = client_id(Purpose.ENTRY, "sol")
+    yes = verdict("v-sol", "d-sol", SOL, Outcome.APPROVED, Reason.WITHIN_LIMITS)
+    run.take(yes.model_copy(update={"entry_id": "sol", "atr": 0.005, "regime": Regime.TREND, "leverage": 3}))
+    run.fill(entry, 1, OrderSide.BUY, "100", "10")
+    run.take(run.order(entry, OrderState.FILLED, "sol"))
+    run.take(run.order(client_id(Purpose.STOP, "sol"), OrderState.ACKED, "sol", D("97.5")))
+    first = next(e.client_id for e, _ in run.said if isinstance(e, Exit) and e.action is ExitAction.PLACE_TAKE_PROFIT)
+    for price in (100.0, 101.2, 101.6):
+        run.mark(price)
+    run.fill(first, 2, OrderSide.SELL, "101.5", "3")
+    run.mark(102.1)
+    run.mark(100.2)
+    run.fill(run.named(ExitAction.PLACE_STOP), 3, OrderSide.SELL, "100.12", "7")
+    run.mark(100.0)
+    return run.said
 
 
 def decision(name: str, instrument: str, action: Action = Action.LONG) -> Decision:
@@ -310,5 +410,20 @@ def test_the_brakes_stand_as_they_were_last_and_what_was_bare_is_told_with_its_w
 
 
 def test_a_round_trip_counts_once(sql: Client) -> None:
-    found = sql.query("SELECT instrument, exit_reason, held_s, toString(realized_pnl - fees) FROM round_trips").result_rows
+    query = f"SELECT instrument, exit_reason, held_s, toString(realized_pnl - fees) FROM round_trips WHERE instrument != '{SOL}'"
+    found = sql.query(query).result_rows
     assert found == [(ETH, "STOP", 2.5, "-4")]
+
+
+def test_exits_are_told_by_reason_profile_and_regime_the_shadow_beside_the_plan_that_ordered(sql: Client) -> None:
+    found = sql.query(
+        "SELECT mode, profile, style, tp_sl_mode, regime, reason, trips, win_rate, hit_rate, round(mean_pct, 3), round(mean_r, 3), "
+        f"toString(sum(pnl)) FROM exit_performance WHERE profile IN (SELECT profile FROM exit_trips WHERE instrument = '{SOL}') "
+        "GROUP BY ALL ORDER BY mode"
+    ).result_rows
+    assert found == [
+        ("LIVE", "STANDARD_LADDER", "BALANCED", "HYBRID", "TREND", "BREAK_EVEN", 1, 1.0, 1.0, 0.534, 0.214, "5.34"),
+        ("SHADOW", "CHALLENGE_100", "BALANCED", "HYBRID", "TREND", "TAKE_PROFIT", 1, 1.0, 1.0, 1.7, 1.7, None),
+    ]
+    paired = sql.query("SELECT instrument, live_reason, shadow_reason, round(better_by_pct, 3) FROM exit_shadows").result_rows
+    assert paired == [(SOL, "BREAK_EVEN", "TAKE_PROFIT", 1.166)]

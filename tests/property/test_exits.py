@@ -1,7 +1,8 @@
 """Exits, execution and positions around a small exchange, in any order of reading: what must hold always, and at rest.
 
 Four topics are queues that are read when the draw says so, so every race of the join is met. The exchange here is the unkind one:
-it keeps reduce-only orders of a flat position resting, and whoever wants them gone must cancel them.
+it keeps reduce-only orders of a flat position resting, and whoever wants them gone must cancel them. Another hand deletes stops,
+reduces, adds and turns the position around.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from processors.filters import Filters
 from processors.step import Context
 from schemas import hot, ids
 from schemas.ids import Purpose
-from schemas.policy import Policy
+from schemas.policy import ExitMode, Exits, Policy, Profile, TpSlMode
 from schemas.signals import Strategy
 from schemas.trading import Entry, Exit, ExitDecision, Fill, LegKind, LegState, OrderState, OrderType, OrderUpdate, Position
 from schemas.units import OrderSide, Side, Source
@@ -33,11 +34,14 @@ ENTRY_PRICE = 60_000
 
 
 class World:
-    def __init__(self, side: Side, quantity: int) -> None:
-        self.side, self.wanted = side, D(quantity) / 1000
+    def __init__(self, side: Side, quantity: int, policy: Policy = POLICY) -> None:
+        self.side, self.wanted, self.policy = side, D(quantity) / 1000, policy
         self.price, self.held, self.trades, self.marks = D(ENTRY_PRICE), D(0), 0, 0
         self.limits: dict[str, tuple[D, D]] = {}
         self.stops: dict[str, tuple[D, D | None]] = {}
+        self.sides: dict[str, Side] = {}
+        self.fronts: dict[str, D] = {}
+        self.added = False
         self.exits: exits.State | None = None
         self.execution: execution.State | None = None
         self.positions: positions.State | None = None
@@ -47,7 +51,7 @@ class World:
         self.updates: deque[OrderUpdate] = deque()
         self.intents: deque[Exit] = deque()
         self.offset = 0
-        self.decisions: list[ExitDecision] = []
+        self.decisions: list[ExitDecision | exits.Hold] = []
         self.sent: set[str] = set()
         self.begin()
 
@@ -110,15 +114,27 @@ class World:
 
     def reduce(self, client_id: str, quantity: D | None, price: D) -> bool:
         """A reduce-only trade: trimmed to what is held; False when there is nothing."""
-        most = abs(self.held) if self.held * self.side.sign > 0 else D(0)
+        side = self.sides.get(client_id, self.side)
+        most = abs(self.held) if self.held * side.sign > 0 else D(0)
         part = most if quantity is None else min(quantity, most)
         if part > 0:
-            self.fill(client_id, self.side.closes_with, part, price)
-        if not self.held:
-            for name in [name for name, (_, q) in self.stops.items() if q is None]:
-                del self.stops[name]
-                self.update(name, "EXPIRED", "ALGO")
+            self.fill(client_id, side.closes_with, part, price)
+        self.expire()
         return part > 0
+
+    def expire(self) -> None:
+        """closePosition stops end with the position that they close."""
+        for name in [name for name, (_, q) in self.stops.items() if q is None and self.held * self.sides[name].sign <= 0]:
+            del self.stops[name]
+            self.update(name, "EXPIRED", "ALGO")
+
+    def foreign(self, quantity: D) -> None:
+        """Another hand buys (or sells, below zero), whatever there is: it adds, or turns the position around."""
+        self.added = True
+        self.fill("web_1", OrderSide.BUY if quantity > 0 else OrderSide.SELL, abs(quantity), self.price)
+        if self.held:
+            self.side = Side.LONG if self.held > 0 else Side.SHORT
+        self.expire()
 
     def update(self, client_id: str, status: str, book: str) -> None:
         self.updates.append(
@@ -149,13 +165,12 @@ class World:
     def move(self, bps: int) -> None:
         """The price moves; what it reaches fills; then the marks record of this second."""
         self.price = (self.price * (1 + D(bps) / 10_000)).quantize(D("0.1"))
-        sign = self.side.sign
         for name, (trigger, quantity) in sorted(self.stops.items()):
-            if name in self.stops and (self.price - trigger) * sign <= 0:
+            if name in self.stops and (self.price - trigger) * self.sides[name].sign <= 0:
                 del self.stops[name]
                 self.update(name, "FINISHED" if self.reduce(name, quantity, self.price) else "EXPIRED", "ALGO")
         for name, (limit, quantity) in sorted(self.limits.items()):
-            if (self.price - limit) * sign >= 0:
+            if (self.price - limit) * self.sides[name].sign >= 0:
                 del self.limits[name]
                 if not self.reduce(name, quantity, limit):
                     self.update(name, "EXPIRED", "ORDER")
@@ -164,7 +179,6 @@ class World:
 
     def call(self, intent: intents.Intent) -> tuple[OrderState, int | None]:
         """What the exchange answers to an order."""
-        sign = self.side.sign
         if intent.cancels is not None:
             book = "ALGO" if intent.cancels in self.stops else "ORDER"
             if self.stops.pop(intent.cancels, None) or self.limits.pop(intent.cancels, None):
@@ -172,18 +186,20 @@ class World:
             return OrderState.CANCELED, None
         assert intent.client_id not in self.sent, "two orders of one id"
         self.sent.add(intent.client_id)
+        side = self.sides[intent.client_id] = Side.LONG if intent.side is OrderSide.SELL else Side.SHORT
         if intent.entry:
             assert intent.quantity is not None
             first = (intent.quantity / 3).quantize(D("0.001"))
             for part in (first, intent.quantity - first):
                 if part:
-                    self.fill(intent.client_id, self.side.opens_with, part, self.price)
+                    self.fill(intent.client_id, intent.side, part, self.price)
+            self.side = Side.LONG if self.held > 0 else Side.SHORT
         elif intent.book == "ALGO":
             assert intent.trigger_price is not None
             assert intent.trigger_price % RULES.tick == 0
-            if (self.price - intent.trigger_price) * sign <= 0:
+            if (self.price - intent.trigger_price) * side.sign <= 0:
                 return OrderState.REFUSED, -2021
-            if intent.quantity is None and any(q is None for _, q in self.stops.values()):
+            if intent.quantity is None and any(q is None and self.sides[name] is side for name, (_, q) in self.stops.items()):
                 return OrderState.REFUSED, -4130
             self.stops[intent.client_id] = (intent.trigger_price, intent.quantity)
         elif intent.price is not None:
@@ -198,7 +214,7 @@ class World:
     # the workers
 
     def context(self) -> Context:
-        return Context("any", HOME, self.offset, POLICY, 1, "sim", {})
+        return Context("any", HOME, self.offset, self.policy, 1, "sim", {})
 
     def to_execution(self, event: Any) -> None:
         result = execution.step(self.execution, event, self.context())
@@ -232,8 +248,9 @@ class World:
             assert msgspec.json.decode(msgspec.json.encode(result.state), type=exits.State) == result.state
         for said in result.events:
             if isinstance(said, Exit):
+                assert said.trigger_price is None or said.trigger_price > 0
                 self.intents.append(said)
-            elif isinstance(said, ExitDecision):
+            elif isinstance(said, ExitDecision | exits.Hold):
                 self.decisions.append(said)
         self.check()
 
@@ -242,11 +259,13 @@ class World:
         self.offset += 1
         price = float(self.price)
         mark = hot.Mark(BTC, price, price, price, price, price, 0.0, 0)
-        before = len([d for d in self.decisions if d.decision != "SWEEP"])
+        before = len(self.decisions)
+        shadows = len(self.exits.shadows) if self.exits else 0
         was_open = self.exits is not None and self.exits.plan is not None
         self.to_exits(hot.Marks(f"m{self.offset}", "market.marks", self.at, HOME, [mark], "synthetic"))
-        made = [d for d in self.decisions if d.decision != "SWEEP"][before:]
-        assert len(made) == (1 if was_open else 0)
+        made = [d for d in self.decisions[before:] if d.decision not in ("SWEEP", "DONE")]
+        assert len([d for d in made if d.mode == "LIVE"]) == (1 if was_open else 0)
+        assert len([d for d in made if d.mode == "SHADOW"]) == shadows
         assert all(d.marks_offset == self.offset for d in made)
 
     def read(self, which: int) -> bool:
@@ -272,11 +291,18 @@ class World:
         plan = self.exits.plan if self.exits else None
         if plan is None:
             return
+        if plan.front is not None:
+            before = self.fronts.setdefault(plan.plan_id, plan.front)
+            assert (plan.front - before) * plan.side.sign >= 0, "break-even and trailing only tighten"
+            assert (plan.front - plan.stop_price) * plan.side.sign > 0
+            assert 0 < plan.front
+            assert plan.front % RULES.tick == 0
+            self.fronts[plan.plan_id] = plan.front
         profits = sum((leg.remaining for leg in plan.of(LegKind.TAKE_PROFIT) if leg.working), D(0))
         assert profits <= plan.quantity
         if plan.net is None:  # until execution's own level is known, the plan's is on the right side of the entry
             assert (plan.entry_price - plan.stop_price) * plan.side.sign > 0
-        assert len([leg for leg in plan.of(LegKind.STOP) if leg.working]) <= 1
+        assert len([leg for leg in plan.of(LegKind.STOP) if leg.working]) <= 2
         assert len([leg for leg in plan.of(LegKind.NET) if leg.live]) <= 2  # ours and execution's, when it was late
         for leg in plan.legs:
             assert leg.price > 0
@@ -314,13 +340,12 @@ class World:
             lost = [leg for leg in plan.of(LegKind.TAKE_PROFIT) if leg.state is LegState.LOST]
             if not lost:
                 assert selling == abs(self.held), "a part of the position has no take-profit"
-            even = [(trigger, quantity) for trigger, quantity in self.stops.values() if quantity is not None]
+            fronts = [(trigger, quantity) for trigger, quantity in self.stops.values() if quantity is not None]
+            assert fronts == ([(plan.front, abs(self.held))] if plan.front is not None else [])
             if done:
-                ((level, quantity),) = even
-                assert quantity == abs(self.held)
-                assert (level - plan.entry_price) * self.side.sign > 0
-            else:
-                assert not even
+                assert plan.break_even
+                assert plan.front is not None
+                assert self.added or (plan.front - plan.entry_price) * self.side.sign > 0
         else:
             assert plan is None
             assert not self.stops, "a stop outlived its position"
@@ -334,16 +359,25 @@ acts = st.one_of(
     st.tuples(st.just("move"), st.integers(-130, 130)),
     st.tuples(st.just("steal"), st.integers(0, 3)),
     st.tuples(st.just("foreign"), st.integers(1, 20)),
+    st.tuples(st.just("hand"), st.integers(-40, 40)),
     st.tuples(st.just("again"), st.just(0)),
 )
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.sampled_from(list(Side)), st.integers(1, 40), st.booleans(), st.lists(acts, max_size=80))
+policies = st.builds(
+    lambda profile, mode, lane: Policy(exits=Exits(profile=profile, tp_sl_mode=mode, mode=lane, tighten_every_s=2)),
+    st.sampled_from(list(Profile)),
+    st.sampled_from(list(TpSlMode)),
+    st.sampled_from(list(ExitMode)),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(list(Side)), st.integers(1, 40), st.booleans(), st.lists(acts, max_size=80), policies)
 def test_whatever_happens_in_whatever_order_nothing_is_naked_and_nothing_is_left_behind(
-    side: Side, quantity: int, protected: bool, history: list[tuple[str, int]]
+    side: Side, quantity: int, protected: bool, history: list[tuple[str, int]], policy: Policy
 ) -> None:
-    world = World(side, quantity)
+    world = World(side, quantity, policy)
     if protected:
         world.settle(2)
     for act, n in history:
@@ -361,6 +395,8 @@ def test_whatever_happens_in_whatever_order_nothing_is_naked_and_nothing_is_left
                 world.update(name, "CANCELED", "ALGO")
             case "foreign":  # a hand reduces
                 world.reduce("web_1", D(n) / 1000, world.price)
+            case "hand" if n and world.held:
+                world.foreign(D(n) / 1000)
             case "again" if not world.held and not world.fills and world.positions and world.exits is None:
                 world.begin()
     world.rest()

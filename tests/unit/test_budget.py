@@ -62,6 +62,15 @@ def test_entries_leave_the_last_fifth_of_the_orders_to_what_reduces() -> None:
     assert mine.entry_fits()
 
 
+def test_tightening_waits_before_entries_are_refused_and_longer_than_nothing_is_said() -> None:
+    mine, clock = budget()
+    assert mine.tightening_fits()
+    mine.told(None, 180)
+    assert (mine.tightening_fits(), mine.entry_fits(), mine.free(Lane.PROTECT, 1)) == (False, True, True)
+    clock.now += 10
+    assert mine.tightening_fits()
+
+
 ASKED: list[tuple[str, str, dict[str, Any]]] = [
     ("GET", "openOrders", {}),
     ("GET", "openOrders", {"symbol": "BTCUSDT"}),

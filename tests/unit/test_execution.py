@@ -215,6 +215,16 @@ def test_a_close_waits_until_the_take_profits_are_cancelled() -> None:
     assert due(state) == [(Todo.SEND, close.client_id)]
 
 
+def test_a_close_does_not_wait_for_a_stop_that_waits_to_be_moved() -> None:
+    """Tightening may be held back for want of orders, and with it the end of its predecessor."""
+    old, new, close_id = (ids.client_id(Purpose.STOP, "old"), ids.client_id(Purpose.STOP, "new"), ids.client_id(Purpose.CLOSE, "c"))
+    place = wish(ExitAction.PLACE_STOP, new, quantity=Decimal("0.01"), trigger_price=Decimal(60100))
+    place = place.model_copy(update={"reason": ExitReason.TRAILING})
+    state, _ = run(place, wish(ExitAction.CANCEL, old, book="ALGO"), wish(ExitAction.CLOSE, close_id, quantity=Decimal("0.01")))
+    assert state.intents[new].tightens
+    assert due(state) == [(Todo.SEND, new), (Todo.SEND, close_id)]
+
+
 def test_a_cancel_never_overtakes_its_order() -> None:
     name = ids.client_id(Purpose.TAKE_PROFIT, 1)
     cancel = wish(ExitAction.CANCEL, name)

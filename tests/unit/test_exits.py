@@ -16,7 +16,7 @@ from processors.step import Context
 from schemas import hot, ids
 from schemas.ids import Purpose
 from schemas.operations import Command, CommandKind
-from schemas.policy import Exits, Policy, Rung
+from schemas.policy import ExitMode, Exits, Policy, Profile, Rung
 from schemas.risk import Outcome, Reason, Verdict
 from schemas.trading import (
     Exit,
@@ -65,9 +65,9 @@ class Street:
 
     # what happens
 
-    def mark(self, price: float) -> list[Any]:
-        self.offset += 1
-        mark = hot.Mark(BTC, price, price, price, price, price, 0.0, 0)
+    def mark(self, price: float, *, high: float | None = None, low: float | None = None, after_s: int = 0) -> list[Any]:
+        self.offset += 1 + after_s
+        mark = hot.Mark(BTC, price, high or price, low or price, price, price, 0.0, 0)
         marks = hot.Marks(
             f"marks-{self.offset}", "market.marks", NOW + self.offset * 1000, ids.partition_of(BTC), [mark], "synthetic"
         )
@@ -146,8 +146,8 @@ class Street:
         return next(event for event in reversed(self.said) if isinstance(event, ExitPlan))
 
     @property
-    def decision(self) -> ExitDecision:
-        return next(event for event in reversed(self.said) if isinstance(event, ExitDecision))
+    def decision(self) -> Any:
+        return next(event for event in reversed(self.said) if isinstance(event, ExitDecision | exits.Hold))
 
     def legs(self, kind: LegKind) -> list[tuple[LegState, D]]:
         return [(leg.state, leg.price) for leg in self.plan.legs if leg.kind is kind]
@@ -193,10 +193,22 @@ def test_each_mark_gives_one_decision_that_names_it() -> None:
     street.entered()
     for price in (64010.0, 64020.5, 63990.0):
         (decision,) = street.mark(price)
-        assert isinstance(decision, ExitDecision)
-        assert (decision.decision, decision.marks_offset, decision.mark) == ("HOLD", street.offset, D(str(price)))
-        assert decision.plan_revision == street.plan.revision
-    assert decision.pnl_pct == pytest.approx(-10 / 640)
+        assert (decision.decision, decision.marks_offset, decision.mark) == ("HOLD", street.offset, price)
+        assert (decision.plan_id, decision.plan_revision) == (street.plan.plan_id, street.plan.revision)
+
+
+def test_holds_of_one_marks_record_go_out_as_one_event_before_what_was_decided() -> None:
+    street = Street()
+    street.entered()
+    ctx = Context("market.marks", 3, 99, Policy(), 2, "sim", {})
+    (hold,) = street.mark(64010.0)
+    other = hold._replace(instrument="binance.usdm.ETHUSDT", mark=2500.0)
+    marks = hot.Marks("m", "market.marks", NOW, 3, [], "synthetic")
+    holds, last = exits.gathered(marks, [hold, street.plan, other], ctx)
+    assert (holds.instruments, holds.marks) == ([BTC, other.instrument], [64010.0, 2500.0])
+    assert (holds.partition, holds.marks_offset) == (3, 99)
+    assert last is street.plan
+    assert exits.gathered(marks, [street.plan], ctx) == [street.plan]
 
 
 def test_a_mark_that_comes_twice_decides_once() -> None:
@@ -341,13 +353,14 @@ def test_a_later_reduction_replaces_the_quantity_stop_new_before_old() -> None:
     street.position("0.010", last=first.client_id)
     (old,) = street.intents(ExitAction.PLACE_STOP)
     street.answer(old, OrderState.ACKED, trigger="64076.8")
-    events = street.position("0.006", last=second.client_id)
-    placed, canceled = (event for event in events if isinstance(event, Exit))
+    (placed,) = (event for event in street.position("0.006", last=second.client_id) if isinstance(event, Exit))
     assert (placed.action, placed.quantity) == (ExitAction.PLACE_STOP, D("0.006"))
-    assert (canceled.action, canceled.client_id, canceled.book) == (ExitAction.CANCEL, old.client_id, "ALGO")
+    assert street.intents(ExitAction.CANCEL) == [], "it may be refused, and then the old one is all there is before the net"
     street.answer(placed, OrderState.ACKED, trigger="64076.8")
+    (canceled,) = street.intents(ExitAction.CANCEL)
+    assert (canceled.client_id, canceled.book) == (old.client_id, "ALGO")
     street.answer(old, OrderState.CANCELED)
-    assert kinds(street.mark(65700.0)) == ["ExitDecision"]
+    assert kinds(street.mark(65700.0)) == ["Hold"]
 
 
 def test_break_even_below_its_level_already_closes_at_market() -> None:
@@ -497,6 +510,19 @@ def test_a_net_that_is_heard_of_only_after_flat_is_cancelled_too() -> None:
     assert street.intents(ExitAction.CANCEL)[-1].client_id == NET
 
 
+def test_the_net_of_a_late_fill_is_known_though_the_first_has_gone() -> None:
+    """Execution gives a fill after the net's end a net of its own; it must not outlive the position."""
+    street = Street()
+    street.entered()
+    street.position("0", last="web_1")
+    street.order(ENTRY_ID, NET, OrderState.EXPIRED)
+    late = ids.client_id(Purpose.STOP, "late")
+    street.order(ENTRY_ID, late, OrderState.ACKED, trigger="62400.0")
+    street.mark(64000.0)
+    street.mark(64000.0)
+    assert street.intents(ExitAction.CANCEL)[-1].client_id == late
+
+
 def test_a_foreign_reduction_trims_the_ladder() -> None:
     street = Street()
     street.entered()
@@ -534,14 +560,193 @@ def test_a_lost_rung_is_tried_three_times() -> None:
         street.mark(64000.0)
 
 
-def test_shadow_decides_and_orders_nothing() -> None:
-    street = Street(Policy(exits=Exits(mode="SHADOW")))  # type: ignore[arg-type]
+def test_two_stops_that_find_no_room_beside_each_other_make_way() -> None:
+    """At the exchange's limit of conditional orders the next one is refused until its predecessor has gone; the net rests."""
+    street = Street()
     street.entered()
-    for price in (64000.0, 63000.0, 62000.0, 61000.0, 61000.0):
-        street.mark(price)
-    assert not [event for event in street.said if isinstance(event, Exit)]
-    assert {event.mode for event in street.said if isinstance(event, ExitDecision)} == {"SHADOW"}
-    assert any(event.decision == "CLOSE" for event in street.said if isinstance(event, ExitDecision))
+    street.mark(65000.0)
+    first, second, _ = street.intents(ExitAction.PLACE_TAKE_PROFIT)
+    street.position("0.010", last=first.client_id)
+    street.answer(street.intents(ExitAction.PLACE_STOP)[-1], OrderState.ACKED, trigger="64076.8")
+    street.position("0.006", last=second.client_id)
+    for refused in (1, 2):
+        assert len(street.intents(ExitAction.CANCEL)) == 0
+        street.answer(street.intents(ExitAction.PLACE_STOP)[-1], OrderState.REFUSED, code=-4045)
+        street.mark(65000.0)
+        assert len(street.intents(ExitAction.PLACE_STOP)) == 2 + refused
+    assert len(street.intents(ExitAction.CANCEL)) == 1
+
+
+def with_profit(street: Street) -> None:
+    """Entered, and the first rung has filled: break-even rests at 64076.8."""
+    street.entered()
+    street.mark(65000.0)
+    street.position("0.010", last=street.intents(ExitAction.PLACE_TAKE_PROFIT)[0].client_id)
+    street.answer(street.intents(ExitAction.PLACE_STOP)[-1], OrderState.ACKED, trigger="64076.8")
+
+
+def test_the_rest_is_trailed_behind_the_best_mark_by_real_gains_only() -> None:
+    street = Street()
+    with_profit(street)
+    street.mark(65190.0, after_s=10)
+    assert len(street.intents(ExitAction.PLACE_STOP)) == 1, "1.5 % behind it is no tenth of R above break-even"
+    street.mark(65200.0, high=66000.0)
+    stop = street.intents(ExitAction.PLACE_STOP)[-1]
+    assert (stop.trigger_price, stop.quantity, stop.reason) == (D("65010.0"), D("0.010"), ExitReason.TRAILING)
+    street.answer(stop, OrderState.ACKED, trigger="65010.0")
+    street.mark(65500.0, high=67000.0)
+    street.mark(65300.0, after_s=2)
+    assert len(street.intents(ExitAction.PLACE_STOP)) == 2, "the last move is not five seconds old"
+    street.mark(66300.0, after_s=1)
+    assert street.intents(ExitAction.PLACE_STOP)[-1].trigger_price == D("65995.0"), "the best mark has not been forgotten"
+    street.answer(street.intents(ExitAction.PLACE_STOP)[-1], OrderState.ACKED, trigger="65995.0")
+    street.mark(66100.0, after_s=60)
+    assert len(street.intents(ExitAction.PLACE_STOP)) == 3
+
+
+def test_a_front_stop_whose_child_was_refused_at_its_trigger_gives_way_to_a_close_behind_cancelled_take_profits() -> None:
+    street = Street()
+    with_profit(street)
+    street.answer(street.intents(ExitAction.PLACE_STOP)[-1], OrderState.EXPIRED, reason="ReduceOnly reject")
+    actions = [event.action for event in street.mark(64000.0) if isinstance(event, Exit)]
+    assert actions == [ExitAction.CANCEL, ExitAction.CANCEL, ExitAction.CLOSE]
+    assert street.legs(LegKind.NET)[-1][0] is LegState.RESTING
+
+
+def test_a_trailing_level_that_the_mark_has_fallen_through_already_closes() -> None:
+    street = Street()
+    with_profit(street)
+    street.mark(65000.0, high=67000.0, after_s=10)
+    (close,) = street.intents(ExitAction.CLOSE)
+    assert (close.reason, close.quantity) == (ExitReason.TRAILING, D("0.010"))
+
+
+def approval(entry: str = ENTRY_ID, **more: Any) -> Verdict:
+    """Risk's yes to the entry, with what was known then."""
+    return verdict(Side.LONG, "yes", outcome=Outcome.APPROVED).model_copy(update={"entry_id": entry, "leverage": 3} | more)
+
+
+def test_what_was_known_at_the_decision_makes_the_plan_in_whatever_order_it_is_read() -> None:
+    policy = Policy(exits=Exits(profile=Profile.DEFAULT))
+    known = approval(atr=0.006, stop_distance=D("0.012"))
+    early, late = Street(policy), Street(policy)
+    early.take(known)
+    for street in (early, late):
+        street.position("0.014")
+    late.take(known)
+    for street in (early, late):
+        assert (street.plan.stop_distance, street.plan.stop_price, street.plan.static) == (D("0.012"), D("63232.0"), False)
+        street.order(ENTRY_ID, ENTRY, OrderState.FILLED)
+        assert [each.price for each in street.intents(ExitAction.PLACE_TAKE_PROFIT)] == [D("65152.0")]
+    assert early.plan.levels == late.plan.levels
+
+
+def test_a_plan_that_was_begun_is_not_made_anew() -> None:
+    street = Street(Policy(exits=Exits(profile=Profile.DEFAULT)))
+    street.entered()
+    assert (street.plan.static, street.plan.stop_distance) == (True, D("0.016"))
+    street.take(approval(atr=0.006, stop_distance=D("0.012")))
+    assert (street.plan.static, street.plan.stop_distance) == (True, D("0.016"))
+
+
+def test_default_trails_from_the_start() -> None:
+    street = Street(Policy(exits=Exits(profile=Profile.DEFAULT)))
+    street.take(approval(atr=0.006, stop_distance=D("0.012")))
+    street.entered()
+    street.mark(64000.0)
+    street.answer(street.intents(ExitAction.PLACE_STOP)[-1], OrderState.ACKED, trigger="63232.0")
+    street.mark(64900.0, after_s=5)
+    assert street.intents(ExitAction.PLACE_STOP)[-1].trigger_price == D("64121.2")
+
+
+def test_a_challenge_is_over_after_two_hours_of_the_market() -> None:
+    street = Street(Policy(exits=Exits(profile=Profile.CHALLENGE_100)))
+    street.take(approval(atr=0.0125, stop_distance=D("0.025")))
+    street.entered()
+    street.mark(64100.0, after_s=7197)
+    assert street.decision.decision == "HOLD"
+    street.mark(64100.0, after_s=1)
+    assert [(close.reason, close.quantity) for close in street.intents(ExitAction.CLOSE)] == [(ExitReason.TIME_STOP, D("0.014"))]
+
+
+def test_a_net_beyond_liquidation_gets_a_nearer_stop_before_it() -> None:
+    street = Street()
+    street.take(approval(leverage=25))
+    street.order(ENTRY_ID, ENTRY, OrderState.FILLED)
+    street.order(ENTRY_ID, NET, OrderState.ACKED, trigger="62400.0")
+    street.position("0.014")
+    (stop,) = street.intents(ExitAction.PLACE_STOP)
+    assert (stop.trigger_price, stop.quantity, stop.reason) == (D("62720.0"), D("0.014"), ExitReason.LIQUIDATION_GUARD)
+
+
+def test_a_challenge_never_risks_more_than_one_and_a_half_r() -> None:
+    street = Street(Policy(exits=Exits(profile=Profile.CHALLENGE_100)))
+    street.take(approval(atr=0.005, stop_distance=D("0.01")))
+    street.entered()  # its net rests 2.5 % away
+    assert street.intents(ExitAction.PLACE_STOP)[0].trigger_price == D("63040.0")
+
+
+# -- in the shadow
+
+
+def shadow_policy(**more: Any) -> Policy:
+    return Policy(exits=Exits(profile=Profile.CHALLENGE_100, modes={BTC: ExitMode.SHADOW}, **more))
+
+
+def told(street: Street, mode: str) -> list[Any]:
+    return [event for event in street.said if isinstance(event, ExitDecision | exits.Hold) and event.mode == mode]
+
+
+def test_in_the_shadow_the_chosen_plan_is_recorded_beside_the_baseline_that_orders() -> None:
+    street, plain = Street(shadow_policy()), Street()
+    for each in (street, plain):
+        each.entered()
+        for price in (64000.0, 64900.0, 64950.0):
+            each.mark(price)
+    exits_of = [[event for event in each.said if isinstance(event, Exit)] for each in (street, plain)]
+    assert exits_of[0] == exits_of[1], "what is ordered is the baseline's alone"
+    for mode, profile in (("LIVE", "STANDARD_LADDER"), ("SHADOW", "CHALLENGE_100")):
+        assert {event.profile for event in told(street, mode) if isinstance(event, ExitDecision)} == {profile}
+    marks = [[event.marks_offset for event in told(street, mode) if event.marks_offset > 0] for mode in ("LIVE", "SHADOW")]
+    assert marks[0] == marks[1] == [1, 2, 3]
+    assert not any(event.intents for event in told(street, "SHADOW") if isinstance(event, ExitDecision))
+
+
+def test_a_shadow_lives_on_until_its_own_exit() -> None:
+    """1R = 1.6 % (static, conservative): 30 % out at +1.28 %, the rest at break-even."""
+    street = Street(shadow_policy())
+    street.entered()
+    street.mark(64000.0)
+    street.mark(64100.0, high=65000.0)
+    street.position("0", last="web_1")
+    street.mark(64500.0)
+    assert [event.decision for event in told(street, "SHADOW")][-1] == "HOLD"
+    street.mark(64080.0, low=63000.0)
+    done = told(street, "SHADOW")[-1]
+    assert (done.decision, done.reason) == ("DONE", "BREAK_EVEN")
+    assert done.result_pct == pytest.approx((0.004 * 819.2 + 0.010 * 76.8) / (0.014 * 64000) * 100, rel=1e-6)
+    assert done.result_r == pytest.approx((done.result_pct or 0) / 1.6, rel=1e-5)
+    assert len([event for event in told(street, "SHADOW") if event.decision == "DONE"]) == 1
+    for _ in range(200):
+        street.mark(64000.0)
+    assert street.state is None
+
+
+def test_of_one_mark_that_reaches_both_the_stop_counts() -> None:
+    street = Street(shadow_policy())
+    street.entered()
+    street.mark(64000.0)
+    street.mark(64000.0, high=70000.0, low=60000.0)
+    assert (told(street, "SHADOW")[-1].reason, told(street, "SHADOW")[-1].result_r) == ("STOP", pytest.approx(-1, abs=0.001))
+
+
+def test_the_opposite_decision_closes_the_shadow_too() -> None:
+    street = Street(shadow_policy())
+    street.entered()
+    street.mark(64640.0)
+    street.take(verdict(Side.SHORT))
+    done = told(street, "SHADOW")[-1]
+    assert (done.decision, done.reason, done.result_pct) == ("DONE", "OPPOSITE_DECISION", pytest.approx(1.0))
 
 
 def test_a_short_is_the_mirror() -> None:

@@ -107,6 +107,29 @@ def test_a_restart_between_any_two_events_changes_nothing() -> None:
         assert (state, before + after) == whole
 
 
+def test_the_hourly_range_is_known_from_the_history_on_and_goes_on_with_the_market() -> None:
+    """By hand: true ranges of the hours of the history, the hour that it ends in (700 = 58 x 12 + 4) finished by the market."""
+    h = history()
+    trade = (BEGIN + 39 * MINUTE, 105.0, 1.0)
+    _, said = run(h, frame(1000, (BEGIN + 1000, 101.0, 1.0), trade), tick(BEGIN + 5 * MINUTE), tick(BEGIN + 40 * MINUTE))
+    first, *_, last = [event for event in said if isinstance(event, hot.Features)]
+    ranges, before = [], None
+    for begin in range(0, 58 * 12, 12):
+        hours = slice(begin, begin + 12)
+        high, low = max(h.h[hours]), min(h.l[hours])
+        ranges.append(high - low if before is None else max(high - low, abs(high - before), abs(low - before)))
+        before = h.c[begin + 11]
+    atr = float(np.mean(ranges[:14]))
+    for true_range in ranges[14:]:
+        atr += (true_range - atr) / 14
+    assert first.atr_1h is not None
+    assert np.isclose(first.atr_1h, atr / first.c)
+    high, low = max(*h.h[58 * 12 :], 105.0), min(*h.l[58 * 12 :], 101.0)
+    atr += (max(high - low, abs(high - before), abs(low - before)) - atr) / 14
+    assert last.atr_1h is not None
+    assert np.isclose(last.atr_1h, atr / last.c), "the vector of the close that ends an hour knows it"
+
+
 def test_a_repeated_history_changes_nothing() -> None:
     state, _ = run(*STREET)
     assert run(history(), state=state) == (state, [])

@@ -4,8 +4,8 @@
     lane TRADE     reading that decisions wait for: 85 % of the share, or while the whole address is below 85 %
     lane CALM      history, refills: 50 % of the share, or while the whole address is below 75 %
 
-Entries also leave a part of the account's order counts free. What is not free is waited for, except by an entry, which is refused:
-it would be sent at another price than it was decided at.
+Of the account's order count in 10 s closes and missing stops may use all, tightening 60 %, entries 80 %. What is not free is waited
+for, except by an entry, which is refused: it would be sent at another price than it was decided at.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ SPOT_ORDERS_A_10S: Final = 100
 SPOT_WEIGHT: Final = 6000
 ENTRIES_UP_TO: Final = 0.80
 """Of the account's orders in 10 s, beyond which only orders that reduce are sent."""
+TIGHTENING_UP_TO: Final = 0.60
+"""Beyond which a stop that only tightens waits: the net rests, and closes may need the rest."""
 MINUTE_S: Final = 60.0
 
 SHARES: Final[Mapping[str, float]] = {"market": 0.25, "account": 0.25, "execution": 0.25, "guardian": 0.20, "people": 0.05}
@@ -125,10 +127,22 @@ class Budget:
 
     def entry_fits(self) -> bool:
         """Whether the account's order count leaves room for one that does not reduce."""
-        at, count = self._orders
-        fits = count < ENTRIES_UP_TO * self._most_orders or self._clock() - at >= 10.0
+        fits = self._orders_below(ENTRIES_UP_TO)
         self.refused += not fits
         return fits
+
+    def tightening_fits(self) -> bool:
+        """Whether a stop may be moved now for a gain."""
+        return self._orders_below(TIGHTENING_UP_TO)
+
+    async def wait_to_tighten(self, pause_s: float = 0.25) -> None:
+        while not self.tightening_fits():
+            self.waited_s += pause_s
+            await asyncio.sleep(pause_s)
+
+    def _orders_below(self, share: float) -> bool:
+        at, count = self._orders
+        return count < share * self._most_orders or self._clock() - at >= 10.0
 
     def spend(self, weight: int) -> None:
         if weight:

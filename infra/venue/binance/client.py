@@ -133,6 +133,10 @@ class BinanceUsdm(Calls):
             raise VenueError("place_order", Outcome(OutcomeKind.NOT_ACCEPTED_RETRY, None, detail, retry_after_s=None))
         return wire.ack(await self._order("place_order", "order", params, sent_at, recv_window_ms))
 
+    async def room_to_tighten(self) -> None:
+        """Returns when the account's order count has room for a stop that only tightens."""
+        await self.budget.wait_to_tighten()
+
     async def place_algo(self, stop: StopRequest, *, sent_at: int | None = None, recv_window_ms: int | None = None) -> Ack:
         params: dict[str, Any] = {
             "algoType": "CONDITIONAL",
