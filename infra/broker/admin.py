@@ -143,6 +143,12 @@ def ensure_topics(bootstrap: str, specs: Iterable[TopicSpec], timeout_s: float =
     return created
 
 
+def missing_topics(bootstrap: str, names: Iterable[str]) -> list[str]:
+    """Those of the names that the broker does not know."""
+    present = _topics(_client(bootstrap), bootstrap)
+    return sorted(set(names) - set(present))
+
+
 def offsets(bootstrap: str, names: Iterable[str]) -> dict[str, dict[int, tuple[int, int]]]:
     """`{topic: {partition: (low, high)}}`: the first offset that is kept, and the one that the next record will get."""
     client = _client(bootstrap)
