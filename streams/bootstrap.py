@@ -27,16 +27,19 @@ def make(settings: Settings, patience_s: float) -> dict[str, Any]:
     return {"topics": len(all_topics()), "created": created, "applied": applied}
 
 
-def wait(settings: Settings, patience_s: float) -> dict[str, Any]:
-    """Returns when another has made them. Raises UserError with what is missing at the end of the patience."""
-    patiently(lambda: _complete(settings), patience_s)
+def wait(settings: Settings, patience_s: float, *, tables: bool = True) -> dict[str, Any]:
+    """Returns when another has made them; `tables` False: the topics, for whoever must start while ClickHouse is away.
+
+    Raises UserError with what is missing at the end of the patience.
+    """
+    patiently(lambda: _complete(settings, tables), patience_s)
     return {"topics": len(all_topics()), "created": [], "applied": []}
 
 
-def _complete(settings: Settings) -> None:
+def _complete(settings: Settings, tables: bool) -> None:
     require(settings.bootstrap)
     topics = missing_topics(settings.bootstrap, [spec.name for spec in all_topics()])
-    migrations = pending(settings.clickhouse, settings.clickhouse_database)
+    migrations = pending(settings.clickhouse, settings.clickhouse_database) if tables else []
     if topics or migrations:
         lacks = [f"{len(topics)} topics, {topics[0]} among them"] if topics else []
         lacks += [f"the migrations {', '.join(migrations)}"] if migrations else []

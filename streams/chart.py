@@ -68,7 +68,7 @@ def registry() -> dict[str, Any]:
             "venue": "infra.venue.binance.client" in uses,
             "clickhouse": "infra.clickhouse.writer" in uses,
             "models": "infra.registry" in uses,
-            "secrets": [secret for secret in secrets() if any(f".{secret}" in uses[module] for module in uses)],
+            "secrets": [secret for secret in secrets() if any(f".{secret}" in source for source in uses.values())],
         }
     specs = sorted({spec.name: spec for spec in [*_specs(), *state_topics()]}.items())
     return {
@@ -126,6 +126,13 @@ def schema(model: type[BaseModel]) -> dict[str, Any]:
     found |= _shown(model.model_json_schema())
     found["allOf"] = [
         _when({"exchange": {"bundled": {"enabled": False}}}, {"exchange": {"url": {"minLength": 1}}}),
+        *(
+            _when(
+                {"kafka": {"bundled": {"enabled": False}, "security": security}},
+                {"kafka": {"username": {"minLength": 1}}, "secrets": {"kafka_password": {"name": {"minLength": 1}}}},
+            )
+            for security in ("SASL_PLAINTEXT", "SASL_SSL")
+        ),
         _when({"clickhouse": {"bundled": {"enabled": False}, "existingSecret": ""}}, {"clickhouse": {"url": {"minLength": 1}}}),
     ]
     defaults, worker = found["$defs"]["WorkerDefaults"], found["$defs"]["Worker"]

@@ -6,20 +6,21 @@ settings tree, `workers` its names from the registry.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, create_model
 
-from infra.settings import Settings
+from infra.settings import KafkaSecurity, Settings
 from schemas.topics import WORKERS
 
 Free = dict[str, Any]
 """An object of Kubernetes' own, passed on as it is."""
-PINNED: Any = {"pattern": r"^.+(:[^:/]+|@sha256:[0-9a-f]{64})$", "json_schema_extra": {"not": {"pattern": ":latest$"}}}
+Pinned = Annotated[str, Field(pattern=r"^.+(:[^:/]+|@sha256:[0-9a-f]{64})$", json_schema_extra={"not": {"pattern": ":latest$"}})]
 """An image by tag or digest, and not one that changes under us."""
 DERIVED = frozenset(
-    "host run_dir probe_port worker_index kafka_bootstrap kafka_port kafka_controller_port clickhouse_url clickhouse_port "
-    "venue_url venue_stream_url exchange_port exchange_control_port policy_file model_dir model_registry".split()
+    "host run_dir probe_port worker_index kafka_bootstrap kafka_port kafka_controller_port kafka_security kafka_mechanism "
+    "kafka_username kafka_ca_file clickhouse_url clickhouse_port venue_url venue_stream_url exchange_port exchange_control_port "
+    "policy_file model_dir model_registry".split()
 )
 """Settings that the chart decides itself, from what it installs."""
 
@@ -42,7 +43,7 @@ class Image(Values):
 class BundledKafka(Values):
     enabled: bool = False
     """A Kafka of one node, to try things out: no replica, no TLS."""
-    image: str = Field(default="docker.io/apache/kafka:4.1.0", **PINNED)
+    image: Pinned = "docker.io/apache/kafka:4.1.0"
     """Its image."""
     storage: str = Field(default="10Gi", pattern=r"^[0-9]+(Mi|Gi|Ti)$")
     """Size of its volume."""
@@ -53,13 +54,21 @@ class BundledKafka(Values):
 class Kafka(Values):
     bootstrap: str = Field(default="kafka:9092", pattern=r"^([A-Za-z0-9._-]+:[0-9]{1,5})(,[A-Za-z0-9._-]+:[0-9]{1,5})*$")
     """Brokers of your Kafka, `host:port` with commas between. Not looked at when the bundled one is on."""
+    security: KafkaSecurity = KafkaSecurity.PLAINTEXT
+    """How it is reached; with SASL_* also `username` and `secrets.kafka_password`."""
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """Of a Kafka that asks for a user."""
+    username: str = ""
+    """The user."""
+    caSecret: str = ""
+    """A secret with the authority of its certificate, key `ca.crt`; empty: the image's own list."""
     bundled: BundledKafka = BundledKafka()
 
 
 class BundledClickHouse(Values):
     enabled: bool = False
     """A ClickHouse of one node, to try things out."""
-    image: str = Field(default="docker.io/clickhouse/clickhouse-server:25.8", **PINNED)
+    image: Pinned = "docker.io/clickhouse/clickhouse-server:25.8"
     """Its image."""
     storage: str = Field(default="20Gi", pattern=r"^[0-9]+(Mi|Gi|Ti)$")
     """Size of its volume."""
@@ -149,7 +158,7 @@ class PriorityClass(Values):
 class KafkaUi(Values):
     enabled: bool = False
     """kafbat's UI, read only, on our cluster, with the fields of our messages as columns."""
-    image: str = Field(default="ghcr.io/kafbat/kafka-ui:v1.5.0", **PINNED)
+    image: Pinned = "ghcr.io/kafbat/kafka-ui:v1.5.0"
     """Its image."""
     resources: Free = {"requests": {"cpu": "100m", "memory": "384Mi"}, "limits": {"memory": "768Mi"}}
     """Requests and limits."""

@@ -127,15 +127,16 @@ def exchange() -> None:
 @app.command()
 def bootstrap(
     wait: Annotated[bool, typer.Option("--wait", help="Make nothing: return when another has made it all.")] = False,
+    tables: Annotated[bool, typer.Option(help="With --wait: tables too, or topics alone.")] = True,
     patience: Annotated[float, typer.Option(min=0, help="Seconds for Kafka and ClickHouse to answer.")] = 60.0,
     as_json: Json = False,
 ) -> None:
     """Topics on Kafka and tables in ClickHouse, for a stack that `quantum up` does not start; may be repeated."""
     from streams import bootstrap as street
 
-    done = (street.wait if wait else street.make)(settings(), patience)
+    done = street.wait(settings(), patience, tables=tables) if wait else street.make(settings(), patience)
     made = [*(f"topic {name}" for name in done["created"]), *(f"migration {name}" for name in done["applied"])]
-    show(done, as_json, [*made, f"{done['topics']} topics and their tables are there"])
+    show(done, as_json, [*made, f"{done['topics']} topics{' and their tables' if tables else ''} are there"])
 
 
 @app.command()
@@ -438,10 +439,12 @@ def config_show(
 
 
 def _setting(value: Any, origin: str) -> str:
-    """A secret shows whether it is set, and nothing else of it."""
+    """A secret shows whether it is set, and nothing else of it; an address comes without its password."""
+    from infra.settings import shown
+
     if hasattr(value, "get_secret_value") and origin == "default":
         return "not set (good for the local exchange only)"
-    return str(value)
+    return shown(str(value))
 
 
 @train_app.callback(invoke_without_command=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from infra.broker.admin import offsets, ping
 from infra.errors import UserError
-from infra.settings import Settings
+from infra.settings import Settings, shown
 from infra.venue.binance.client import BinanceUsdm
 from infra.venue.binance.key import Permissions, objections
 from infra.venue.port import VenueError
@@ -67,11 +67,11 @@ def clickhouse(settings: Settings) -> str:
     missing = [topic.table for topic in topics.ALL if topic.table not in tables]
     if missing:
         raise UserError(
-            f"ClickHouse at {settings.clickhouse} lacks tables",
+            f"ClickHouse at {shown(settings.clickhouse)} lacks tables",
             ", ".join(missing),
             "start the stack once (`make run`), or run `quantum bootstrap`: both apply the migrations",
         )
-    return f"{settings.clickhouse} answers, all tables are there"
+    return f"{shown(settings.clickhouse)} answers, all tables are there"
 
 
 def exchange(settings: Settings) -> str:

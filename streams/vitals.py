@@ -81,8 +81,8 @@ class Metrics:
         yield lag
         yield behind
         committed = GaugeMetricFamily("qt_commit_age_seconds", "Wall seconds since offsets were committed", labels=["worker"])
-        if (at := counts.committed_at) is not None:
-            committed.add_metric([self._worker], now - at)
+        if counts.committed_at is not None:
+            committed.add_metric([self._worker], now - counts.committed_at)
         yield committed
         for name, about, value in (
             ("qt_recovered_gaps", "Gaps closed by seeking back", counts.recovered_gaps),

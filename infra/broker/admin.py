@@ -27,6 +27,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it re-expor
     TopicMetadata,
 )
 
+from infra.broker.access import reach
 from infra.broker.versions import broker_version
 from infra.errors import UserError
 
@@ -202,7 +203,7 @@ def _client(bootstrap: str) -> AdminClient:
 
 def _settings(bootstrap: str) -> dict[str, Any]:
     return {
-        "bootstrap.servers": bootstrap,
+        **reach(bootstrap),
         "reconnect.backoff.ms": 50,
         "reconnect.backoff.max.ms": 500,
         "logger": _quiet,

@@ -16,6 +16,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from infra.clickhouse.ddl import MIGRATIONS
 from infra.errors import UserError
+from infra.settings import shown
 
 LEDGER = """
 CREATE TABLE IF NOT EXISTS schema_migrations
@@ -36,7 +37,7 @@ def migrate(url: str, database: str, folder: Path = MIGRATIONS) -> list[str]:
         with connect(url) as client:
             client.command(f"CREATE DATABASE IF NOT EXISTS `{database}`")
         with connect(url, database) as client:
-            return _apply(client, files(folder), f"{url} {database}")
+            return _apply(client, files(folder), f"{shown(url)} {database}")
     except (ClickHouseError, OSError) as error:
         raise _unreachable(url, "be prepared", error) from error
 
@@ -57,7 +58,7 @@ def pending(url: str, database: str, folder: Path = MIGRATIONS) -> list[str]:
 
 def _unreachable(url: str, what: str, error: Exception) -> UserError:
     return UserError(
-        f"ClickHouse at {url} cannot {what}",
+        f"ClickHouse at {shown(url)} cannot {what}",
         str(error).splitlines()[0][:500],
         "start it (`make run` brings its own), or correct QT_CLICKHOUSE_URL",
     )

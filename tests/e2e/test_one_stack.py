@@ -30,9 +30,11 @@ from infra.settings import Settings, load
 from infra.venue.binance.filters import instrument_of
 from infra.venue.by_hand import tell
 from schemas import ids, topics
+from streams import bootstrap
 from streams.chart import CHART
 from streams.cli import any_ports
 from streams.dashboards import queries
+from streams.doctor import examine
 from streams.launcher import Stack, environment, python
 from streams.report import exchange_audit
 
@@ -104,6 +106,11 @@ def test_seven_positions_opened_by_hand_are_adopted_and_protected_soon_after_rea
         assert adopted["side"] == ("LONG" if side == "BUY" else "SHORT")
         assert adopted["entry_client_id"].startswith("web_")
         assert [plan for plan in plans if plan["instrument"] == instrument_of(symbol)], f"no plan for {symbol}"
+
+
+def test_a_street_that_is_prepared_takes_a_heartbeat_from_kafka_to_clickhouse(stack: Stack) -> None:
+    assert bootstrap.make(stack.settings, 5.0) == bootstrap.wait(stack.settings, 5.0)
+    assert [check for check in examine(stack.settings, round_trip=True) if not check["ok"]] == []
 
 
 def test_every_metric_of_alerts_and_boards_is_exported_by_a_worker(stack: Stack) -> None:

@@ -42,7 +42,16 @@ EVERYTHING: dict[str, Any] = {
     "extraManifests": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "more"}, "data": {"a": "b"}}],
 }
 OUTSIDE: dict[str, Any] = {
-    "kafka": {"bootstrap": "k1.example:9093,k2.example:9093"},
+    "kafka": {
+        "bootstrap": "k1.example:9093,k2.example:9093",
+        "security": "SASL_SSL",
+        "mechanism": "SCRAM-SHA-256",
+        "username": "desk",
+        "caSecret": "kafka-ca",
+    },
+    "secrets": {"kafka_password": {"name": "kafka", "key": "password"}},
+    "kafkaUi": {"enabled": True},
+    "workers": {"positions": {"autoscaling": {"enabled": True}}},
     "clickhouse": {"existingSecret": "clickhouse", "url": ""},
     "exchange": {"bundled": {"enabled": False}, "url": "https://venue.example", "streamUrl": "wss://streams.example"},
     "networkPolicy": {"kafkaTo": [{"ipBlock": {"cidr": "10.1.0.0/16"}}], "kafkaPorts": [9093]},
@@ -63,6 +72,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "the tag latest": ({"image": {"tag": "latest"}}, "image.tag"),
     "a digest that is none": ({"image": {"digest": "sha256:beef"}}, "image.digest"),
     "a broker without a port": ({"kafka": {"bootstrap": "kafka"}}, "kafka.bootstrap"),
+    "a Kafka that asks for a user, and none": ({"kafka": {"security": "SASL_SSL"}}, "kafka.username"),
     "no exchange at all": ({"exchange": {"bundled": {"enabled": False}}}, "exchange.url"),
     "no ClickHouse at all": ({"clickhouse": {"url": ""}}, "clickhouse.url"),
     "a password in an address": ({"clickhouse": {"url": "http://me:secret@clickhouse:8123"}}, "clickhouse.url"),
@@ -235,7 +245,7 @@ def test_the_environment_holds_settings_that_exist_and_no_secret(rendered: dict[
     known = {f"QT_{field.upper()}": field for field in Settings.model_fields}
     config = next(f for f in rendered[name] if f["kind"] == "ConfigMap" and f["metadata"]["name"] == "street-quantum-trader")
     values = {known[key]: value for key, value in config["data"].items()}
-    Settings(**values)
+    Settings(**values, kafka_password="of the secret")
     assert not set(values) & set(chart.secrets())
     for _, spec in pods(rendered[name]):
         for container in [*spec["containers"], *spec.get("initContainers", [])]:

@@ -49,6 +49,16 @@ QT_PROBE_PORT: "18100"
 QT_RUN_DIR: /var/lib/quantum
 QT_MODEL_REGISTRY: /models
 QT_KAFKA_BOOTSTRAP: {{ include "qt.kafka" . | quote }}
+{{- if not .Values.kafka.bundled.enabled }}
+QT_KAFKA_SECURITY: {{ .Values.kafka.security }}
+{{- if hasPrefix "SASL" .Values.kafka.security }}
+QT_KAFKA_MECHANISM: {{ .Values.kafka.mechanism }}
+QT_KAFKA_USERNAME: {{ .Values.kafka.username | quote }}
+{{- end }}
+{{- if .Values.kafka.caSecret }}
+QT_KAFKA_CA_FILE: /etc/kafka/ca.crt
+{{- end }}
+{{- end }}
 {{- if not (and .Values.clickhouse.existingSecret (not .Values.clickhouse.bundled.enabled)) }}
 QT_CLICKHOUSE_URL: {{ include "qt.clickhouse" . | quote }}
 {{- end }}
@@ -71,7 +81,11 @@ QT_{{ upper $name }}: {{ if kindIs "float64" $value }}{{ if eq $value (floor $va
 {{/* Secrets of one component, by reference. (dict "root" $ "secrets" list "clickhouse" bool) */}}
 {{- define "qt.secretEnv" -}}
 {{- $root := .root -}}
-{{- range $field := .secrets }}
+{{- $fields := .secrets }}
+{{- if not $root.Values.kafka.bundled.enabled }}
+{{- $fields = append $fields "kafka_password" }}
+{{- end }}
+{{- range $field := uniq $fields }}
 {{- $ref := index $root.Values.secrets $field }}
 {{- if $ref.name }}
 - name: QT_{{ upper $field }}
@@ -132,6 +146,11 @@ envFrom:
   mountPath: /var/lib/quantum
 - name: tmp
   mountPath: /tmp
+{{- if and .Values.kafka.caSecret (not .Values.kafka.bundled.enabled) }}
+- name: kafka-ca
+  mountPath: /etc/kafka
+  readOnly: true
+{{- end }}
 {{- end }}
 
 {{- define "qt.volumes" -}}
@@ -139,14 +158,19 @@ envFrom:
   emptyDir: {}
 - name: tmp
   emptyDir: {}
+{{- if and .Values.kafka.caSecret (not .Values.kafka.bundled.enabled) }}
+- name: kafka-ca
+  secret:
+    secretName: {{ .Values.kafka.caSecret }}
+{{- end }}
 {{- end }}
 
-{{/* Until topics and tables are there. A part of the pod, so that no hook is needed and `--wait` works. */}}
+{{/* Until topics are there, and tables for who writes them: the others start while ClickHouse is away. A part of the pod, so that no hook is needed and `--wait` works. */}}
 {{- define "qt.waitContainer" -}}
 - name: wait
   {{- include "qt.container" .root | nindent 2 }}
-  args: [bootstrap, --wait, --patience, {{ .root.Values.bootstrap.patienceSeconds | quote }}]
-  {{- with include "qt.secretEnv" (dict "root" .root "secrets" list "clickhouse" true) }}
+  args: [bootstrap, --wait, {{ ternary "--tables" "--no-tables" .clickhouse }}, --patience, {{ .root.Values.bootstrap.patienceSeconds | quote }}]
+  {{- with include "qt.secretEnv" (dict "root" .root "secrets" list "clickhouse" .clickhouse) }}
   env:
     {{- . | trim | nindent 4 }}
   {{- end }}
