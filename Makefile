@@ -1,9 +1,11 @@
 # Each target makes what it needs: .venv from the lock, downloads into a cache outside the checkout. No questions.
 .DEFAULT_GOAL := help
-.PHONY: help run dev train-env test test-fast check format lock clean
+.PHONY: image image-base help run dev train-env test test-fast check format lock clean
 # where it is set, every process would compile all that it imports anew: twice the CPU of a start
 unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
+ENGINE ?= $(shell command -v podman || command -v docker)
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BIN := .venv/bin
 UV := $(BIN)/uv
 
@@ -50,6 +52,14 @@ check: .venv/dev.stamp ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+image: ## the container image, by podman or docker (ENGINE=..., IMAGE_ARGS="--target train")
+	$(ENGINE) build -f Containerfile -t quantum-trader:$(VERSION) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse --short HEAD) $(IMAGE_ARGS) .
+
+image-base: ## a base for it without a registry of images: Debian by debootstrap, as root
+	rm -rf var/base && mkdir -p var && debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates,tini,libgomp1 bookworm var/base
+	tar -C var/base -c . | $(ENGINE) import - quantum-base:bookworm
+	rm -rf var/base
+
 format: .venv/dev.stamp ## rewrite files as `make check` wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -57,6 +67,7 @@ format: .venv/dev.stamp ## rewrite files as `make check` wants them
 lock: .venv/bootstrap.stamp ## pin again what pyproject.toml asks for
 	$(UV) pip compile -q --generate-hashes --no-header --no-annotate --python-version 3.11 lock/bootstrap.in -o lock/bootstrap.lock
 	$(UV) pip compile -q --generate-hashes --no-header --no-annotate --python-version 3.11 --extra embedded pyproject.toml -o lock/run.lock
+	$(UV) pip compile -q --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml -c lock/run.lock -o lock/serve.lock
 	$(UV) pip compile -q --generate-hashes --no-header --no-annotate --python-version 3.11 --extra embedded --extra trees --extra dev pyproject.toml -c lock/run.lock -o lock/dev.lock
 	$(UV) pip compile -q --generate-hashes --no-header --no-annotate --python-version 3.11 --extra train pyproject.toml -c lock/dev.lock -o lock/train.lock
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from infra.broker.access import Access, use
 from infra.errors import UserError
 
 PREFIX = "QT_"
@@ -31,6 +32,15 @@ class Mode(StrEnum):
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
 
+class KafkaSecurity(StrEnum):
+    """Kafka's own words: TLS or not, a user or none."""
+
+    PLAINTEXT = "PLAINTEXT"
+    SSL = "SSL"
+    SASL_PLAINTEXT = "SASL_PLAINTEXT"
+    SASL_SSL = "SASL_SSL"
+
+
 class Settings(BaseSettings):
     """Every field is also an environment variable: `kafka_bootstrap` is QT_KAFKA_BOOTSTRAP."""
 
@@ -44,6 +54,13 @@ class Settings(BaseSettings):
     kafka_bootstrap: str = Field(default="", description="empty: the embedded broker")
     kafka_port: Port = 19092
     kafka_controller_port: Port = 19093
+    kafka_security: KafkaSecurity = Field(default=KafkaSecurity.PLAINTEXT, description="how your Kafka is reached")
+    kafka_mechanism: str = Field(
+        default="SCRAM-SHA-512", pattern="^(PLAIN|SCRAM-SHA-256|SCRAM-SHA-512)$", description="of a Kafka that asks for a user"
+    )
+    kafka_username: str = Field(default="", description="user on Kafka, with SASL_PLAINTEXT and SASL_SSL")
+    kafka_password: SecretStr = Field(default=SecretStr(""), description="its password")
+    kafka_ca_file: Path | None = Field(default=None, description="authority of Kafka's certificate, PEM; empty: the machine's list")
     clickhouse_url: str = Field(default="", description="empty: the embedded ClickHouse")
     clickhouse_port: Port = 18123
     clickhouse_database: str = "quantum"
@@ -86,6 +103,11 @@ class Settings(BaseSettings):
         return self.kafka_bootstrap or f"{self.host}:{self.kafka_port}"
 
     @property
+    def access(self) -> Access:
+        password = self.kafka_password.get_secret_value()
+        return Access(self.kafka_security.value, self.kafka_mechanism, self.kafka_username, password, self.kafka_ca_file)
+
+    @property
     def clickhouse(self) -> str:
         return self.clickhouse_url or f"http://{self.host}:{self.clickhouse_port}"
 
@@ -113,7 +135,7 @@ class Settings(BaseSettings):
     @property
     def secrets(self) -> tuple[str, ...]:
         """What no log may hold."""
-        hidden = (self.api_key, self.api_secret, self.admin_token, self.model_key)
+        hidden = (self.api_key, self.api_secret, self.admin_token, self.model_key, self.kafka_password)
         return tuple(found for secret in hidden if (found := secret.get_secret_value()))
 
     @property
@@ -144,6 +166,12 @@ class _Toml(PydanticBaseSettingsSource):
         return read_toml()
 
 
+def shown(url: str) -> str:
+    """An address as it may be printed: without user and password."""
+    scheme, sign, rest = url.partition("://")
+    return f"{scheme}{sign}{rest.rpartition('@')[2]}" if sign else url
+
+
 def read_toml() -> dict[str, Any]:
     name = os.environ.get("QT_CONFIG")
     if not name:
@@ -157,7 +185,8 @@ def read_toml() -> dict[str, Any]:
 
 
 def load(**overrides: Any) -> Settings:
-    """Raises UserError naming the setting, what is wrong with it and the nearest right name."""
+    """The settings; Kafka's clients of this process take their access from them. Raises UserError naming the setting, what is wrong
+    with it and the nearest right name."""
     known = {PREFIX + name.upper() for name in Settings.model_fields} | OUTSIDE_THE_TREE
     for name in sorted(os.environ):
         if name in RENAMED:
@@ -166,7 +195,7 @@ def load(**overrides: Any) -> Settings:
             near = get_close_matches(name, known, 1)
             raise UserError(f"{name} is set", "there is no such setting", f"did you mean {near[0]}?" if near else "unset it")
     try:
-        return Settings(**{key: value for key, value in overrides.items() if value is not None})
+        found = Settings(**{key: value for key, value in overrides.items() if value is not None})
     except ValidationError as e:
         first = e.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
@@ -177,6 +206,8 @@ def load(**overrides: Any) -> Settings:
             else f"correct {PREFIX}{name.upper()}, or the option that sets it"
         )
         raise UserError(f"setting {name}", first["msg"], hint) from e
+    use(found.access)
+    return found
 
 
 def origins() -> dict[str, str]:

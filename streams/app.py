@@ -23,6 +23,7 @@ import faust
 import uvloop
 
 from infra import logs
+from infra.broker.access import Access, tls
 from infra.broker.admin import answers
 from infra.errors import UserError
 from infra.settings import Settings
@@ -53,6 +54,7 @@ def make_app(worker: str, settings: Settings, *, one_active: bool = False) -> Ap
         group_of(worker),
         broker=f"kafka://{settings.bootstrap.replace(',', ';')}",
         broker_client_id=member_of(worker, settings),
+        broker_credentials=credentials(settings.access),
         consumer_group_instance_id=member_of(worker, settings),
         broker_session_timeout=session_s,
         broker_heartbeat_interval=session_s / 4,
@@ -83,6 +85,15 @@ def make_app(worker: str, settings: Settings, *, one_active: bool = False) -> Ap
     )
     app.one_active = one_active
     return app
+
+
+def credentials(access: Access) -> Any:
+    """Faust's word for it; None for an open Kafka."""
+    if access.named:
+        return faust.SASLCredentials(
+            username=access.username, password=access.password, ssl_context=tls(), mechanism=access.mechanism
+        )
+    return faust.SSLCredentials(tls()) if access.encrypted else None
 
 
 def raw_topic(app: App, *names: str) -> Any:

@@ -119,6 +119,29 @@ def worker(name: Annotated[str, typer.Argument(help="One of the workers that `qu
 
 
 @app.command()
+def exchange() -> None:
+    """Run the local exchange in this process, as a container does."""
+    from streams.local_exchange import run
+
+    raise typer.Exit(run(settings()))
+
+
+@app.command()
+def bootstrap(
+    wait: Annotated[bool, typer.Option("--wait", help="Make nothing: return when another has made it all.")] = False,
+    tables: Annotated[bool, typer.Option(help="With --wait: tables too, or topics alone.")] = True,
+    patience: Annotated[float, typer.Option(min=0, help="Seconds for Kafka and ClickHouse to answer.")] = 60.0,
+    as_json: Json = False,
+) -> None:
+    """Topics on Kafka and tables in ClickHouse, for a stack that `quantum up` does not start; may be repeated."""
+    from streams import bootstrap as street
+
+    done = street.wait(settings(), patience, tables=tables) if wait else street.make(settings(), patience)
+    made = [*(f"topic {name}" for name in done["created"]), *(f"migration {name}" for name in done["applied"])]
+    show(done, as_json, [*made, f"{done['topics']} topics{' and their tables' if tables else ''} are there"])
+
+
+@app.command()
 def topics(as_json: Json = False, markdown: Annotated[bool, typer.Option("--markdown", help="The docs page.")] = False) -> None:
     """The topics: what is on them, who writes, who reads."""
     from streams.pages import topics_page, topics_rows
@@ -185,11 +208,16 @@ def sql(query: str, as_json: Json = False) -> None:
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    as_json: Json = False,
+    round_trip: Annotated[
+        bool, typer.Option("--round-trip", help="Also send a heartbeat through Kafka and wait for its row in ClickHouse.")
+    ] = False,
+) -> None:
     """Check settings, Kafka, ClickHouse, the exchange and the model; names what is wrong and what to do."""
     from streams.doctor import examine
 
-    checks = examine(settings())
+    checks = examine(settings(), round_trip=round_trip)
     show(
         {"ok": all(check["ok"] for check in checks), "checks": checks},
         as_json,
@@ -281,6 +309,15 @@ def policy_show(as_json: Json = False) -> None:
     version, policy = current_policy(settings())
     dumped = policy.model_dump(mode="json")
     show({"version": version, "policy": dumped}, as_json, [f"version {version}", json.dumps(dumped, indent=2)])
+
+
+@policy_app.command("first")
+def policy_first(path: Annotated[Path, typer.Argument(help="JSON file of a policy.")]) -> None:
+    """Make a file the first policy of a log that has none yet; where there is one, it stays."""
+    from streams.commands import current_policy, first_policy
+
+    first_policy(settings(), path)
+    print(f"version {current_policy(settings())[0]} is in force")
 
 
 @policy_app.command("set")
@@ -404,10 +441,12 @@ def config_show(
 
 
 def _setting(value: Any, origin: str) -> str:
-    """A secret shows whether it is set, and nothing else of it."""
+    """A secret shows whether it is set, and nothing else of it; an address comes without its password."""
+    from infra.settings import shown
+
     if hasattr(value, "get_secret_value") and origin == "default":
         return "not set (good for the local exchange only)"
-    return str(value)
+    return shown(str(value))
 
 
 @train_app.callback(invoke_without_command=True)

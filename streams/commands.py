@@ -18,6 +18,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from pydantic import ValidationError
 
 from infra import logs
+from infra.broker.access import reach
 from infra.broker.admin import offsets, require
 from infra.broker.reading import read_all
 from infra.errors import UserError
@@ -140,9 +141,7 @@ def send(settings: Settings, event: Event) -> None:
     """One event, acknowledged by the log. Raises UserError when it is not."""
     topic, key, partition = topics.route(event)
     failed: list[str] = []
-    producer = Producer(
-        {"bootstrap.servers": settings.bootstrap, "acks": "all", "message.timeout.ms": 8000, "logger": logs.librdkafka}
-    )
+    producer = Producer({**reach(settings.bootstrap), "acks": "all", "message.timeout.ms": 8000, "logger": logs.librdkafka})
     headers = [("event_id", event.event_id), ("schema", f"{event.type}.v{event.VERSION}"), ("trace_id", event.event_id)]
     try:
         producer.produce(
@@ -197,7 +196,7 @@ def _versions(settings: Settings) -> list[PolicyVersion]:
 def _consumer(settings: Settings) -> Consumer:
     return Consumer(
         {
-            "bootstrap.servers": settings.bootstrap,
+            **reach(settings.bootstrap),
             "group.id": "quantum-cli",
             "enable.auto.commit": False,
             "logger": logs.librdkafka,

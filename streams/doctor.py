@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 import urllib.request
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 from infra.broker.admin import offsets, ping
 from infra.errors import UserError
-from infra.settings import Settings
+from infra.settings import Settings, shown
 from infra.venue.binance.client import BinanceUsdm
 from infra.venue.binance.key import Permissions, objections
 from infra.venue.port import VenueError
 from schemas import topics
+from schemas.ids import event_id
+from schemas.operations import Heartbeat
+from streams.commands import send
 from streams.queries import rows_of
 
 CLOCK_SKEW_S = 1.0
+THROUGH_S = 60.0
 REAL_MONEY = ("https://fapi.binance.com", "https://api.binance.com")
 
 
-def examine(settings: Settings) -> list[dict[str, Any]]:
+def examine(settings: Settings, *, round_trip: bool = False) -> list[dict[str, Any]]:
     """Every check runs, whatever the others say."""
     checks: list[tuple[str, Callable[[Settings], str]]] = [
         ("kafka", kafka),
@@ -32,6 +38,8 @@ def examine(settings: Settings) -> list[dict[str, Any]]:
         ("key", key),
         ("model", model),
     ]
+    if round_trip:
+        checks.append(("round trip", through))
     return [_run(name, check, settings) for name, check in checks]
 
 
@@ -59,11 +67,11 @@ def clickhouse(settings: Settings) -> str:
     missing = [topic.table for topic in topics.ALL if topic.table not in tables]
     if missing:
         raise UserError(
-            f"ClickHouse at {settings.clickhouse} lacks tables",
+            f"ClickHouse at {shown(settings.clickhouse)} lacks tables",
             ", ".join(missing),
-            "start the stack once (`make run`): it applies the migrations",
+            "start the stack once (`make run`), or run `quantum bootstrap`: both apply the migrations",
         )
-    return f"{settings.clickhouse} answers, all tables are there"
+    return f"{shown(settings.clickhouse)} answers, all tables are there"
 
 
 def exchange(settings: Settings) -> str:
@@ -107,6 +115,37 @@ def key(settings: Settings) -> str:
         )
     where = "from listed addresses" if found.ip_restricted else "from any address (no real money here)"
     return f"may read and trade futures, cannot withdraw, works {where}"
+
+
+def through(settings: Settings) -> str:
+    """A heartbeat of our own onto the log; `history` writes it like everything else, and SQL finds it."""
+    ping(settings.bootstrap, 3.0)
+    began, at = time.monotonic(), int(time.time() * 1000)
+    beat = Heartbeat(
+        event_id=event_id(Heartbeat.type_name(), "doctor", uuid.uuid4().hex),
+        at=at,
+        worker="doctor",
+        member="doctor-0",
+        pid=os.getpid(),
+        started_at=at,
+        ready=True,
+        status="round trip",
+        processed=0,
+        recovered_gaps=0,
+        dead_letters=0,
+        rss_mb=0.0,
+    )
+    send(settings, beat)
+    query = f"SELECT count() AS n FROM health_heartbeats WHERE worker = 'doctor' AND event_id = '{beat.event_id}'"
+    while not rows_of(settings, query)[0]["n"]:
+        if time.monotonic() - began > THROUGH_S:
+            raise UserError(
+                f"a heartbeat did not reach ClickHouse within {THROUGH_S:.0f} s",
+                f"{settings.bootstrap} took it, the table health_heartbeats does not have it",
+                "look at the worker `history`: its log, its readiness",
+            )
+        time.sleep(0.2)
+    return f"Kafka to ClickHouse in {time.monotonic() - began:.1f} s"
 
 
 async def _permissions(settings: Settings) -> Permissions | None:

@@ -10,6 +10,7 @@ import threading
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from infra import logs
+from infra.broker.access import reach
 from schemas.topics import Topic
 
 POLL_S = 0.2
@@ -45,7 +46,7 @@ class Follower:
     def _follow(self) -> None:
         consumer = Consumer(
             {
-                "bootstrap.servers": self._bootstrap,
+                **reach(self._bootstrap),
                 "group.id": "none",
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,

@@ -170,6 +170,7 @@ class History:
         self._epoch += 1
         self._open.clear()
         self._lanes.forget()
+        self.counts.committed_at = None
         self.trouble = "partitions are on their way"
         if self._assigning is not None:
             self._assigning.cancel()
@@ -311,6 +312,7 @@ class History:
             self.pulse.beat()
             try:
                 await cast(Thread, cast(Positions, self.app.consumer)._thread).commit_as(self._generation, wanted)
+                self.counts.committed_at = time.monotonic()
                 self._check(epoch)
                 return
             except NotOwner as error:
@@ -351,7 +353,14 @@ class History:
         return [self.trouble] if self.trouble else []
 
     def metrics(self) -> Metrics:
-        return Metrics(NAME, self.counts, dict, lambda: (self._lanes.waiting, self._lanes.count))
+        return Metrics(NAME, self.counts, self._lag, lambda: (self._lanes.waiting, self._lanes.count))
+
+    def _lag(self) -> dict[str, int]:
+        """Records not taken yet, by the end offsets that the last fetch told; from any thread."""
+        found: dict[str, int] = {}
+        for tp, offset in self._positions().items():
+            found[tp.topic] = found.get(tp.topic, 0) + max(0, (self.app.consumer.highwater(tp) or offset) - offset)
+        return found
 
     # -- helpers
 

@@ -102,7 +102,7 @@ class Keeper:
             await asyncio.wait_for(self.flush(commit=True), REVOKED_S)
         except TimeoutError:
             log.warning("partitions revoked before all was written; the next owner does the rest")
-        self.era = None
+        self.era = self._counts.committed_at = None
 
     async def _on_assigned(self, *_: Any, **__: Any) -> None:
         """Before Faust resumes: load and claim, so that it then seeks to where our state stands."""
@@ -208,7 +208,7 @@ class Keeper:
         thread = cast(Positions, self._app.consumer)._thread
         assert isinstance(thread, Thread)
         await thread.commit_as(era.generation, {TP(*tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()})
-        era.agreed_at = time.monotonic()
+        era.agreed_at = self._counts.committed_at = time.monotonic()
 
     async def prove_ownership(self, partition: int) -> None:
         """Commits again what is committed. Raises NotOwner when the broker, or a new assignment, says that we are not."""

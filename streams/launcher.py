@@ -39,6 +39,7 @@ from infra.probe import ask
 from infra.settings import Settings
 from infra.venue import by_hand
 from schemas import topics
+from streams import local_exchange
 from streams.commands import first_policy
 from streams.lag import lags
 from streams.nursery import ALONE, Nursery
@@ -354,17 +355,14 @@ class Stack:
 
     def _exchange(self) -> Process:
         s = self.settings
-        argv = [
-            *python("infra.venue.local"),
-            *("--port", str(s.exchange_port), "--control-port", str(s.exchange_control_port)),
-            *("--market", s.market, "--speed", str(s.speed), "--seed", str(s.seed)),
-            *("--data-dir", str(s.run_dir / "exchange"), "--symbols", s.symbols),
-        ]
-        env = os.environ | {
-            "QT_LOCAL_API_KEY": s.api_key.get_secret_value(),
-            "QT_LOCAL_API_SECRET": s.api_secret.get_secret_value(),
-        }
-        return Process("exchange", argv, env, s.run_dir / "logs" / "exchange.jsonl", f"{s.exchange_url}/fapi/v1/time")
+        argv = [*python("infra.venue.local"), *local_exchange.options(s)]
+        return Process(
+            "exchange",
+            argv,
+            os.environ | local_exchange.keys(s),
+            s.run_dir / "logs" / "exchange.jsonl",
+            f"{s.exchange_url}/fapi/v1/time",
+        )
 
     def _worker(self, name: str) -> Process:
         s = self.settings

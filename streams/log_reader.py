@@ -12,6 +12,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from infra.broker.access import reach
 from infra.clickhouse.rows import Record
 
 QUIET_S = 20.0
@@ -24,7 +25,7 @@ class LogReader:
     def __init__(self, bootstrap: str, group: str) -> None:
         self._consumer = Consumer(
             {
-                "bootstrap.servers": bootstrap,
+                **reach(bootstrap),
                 "group.id": group,
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,

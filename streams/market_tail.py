@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from infra.broker.access import reach
 from infra.broker.admin import offsets
 from infra.errors import UserError
 from schemas import hot, topics
@@ -52,9 +53,7 @@ class Tail:
 def read_tail(bootstrap: str, instruments: Sequence[str]) -> Tail:
     """Blocks. An instrument that is not in the last half million records of its partition counts as never seen."""
     topic = topics.MARKET_TRADES
-    consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": "market-tail", "enable.auto.commit": False, "fetch.wait.max.ms": 50}
-    )
+    consumer = Consumer({**reach(bootstrap), "group.id": "market-tail", "enable.auto.commit": False, "fetch.wait.max.ms": 50})
     tail = Tail()
     wanted = {p: {name for name in instruments if partition_of(name) == p} for p in range(topic.partitions)}
     try:

@@ -17,6 +17,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from infra import logs
+from infra.broker.access import reach
 from streams.envelope import Outgoing, seal
 
 log = logs.get(__name__)
@@ -47,7 +48,7 @@ class Outlet:
         quiet = logging.getLogger(f"{__name__}.librdkafka")
         self._producer = Producer(
             {
-                "bootstrap.servers": bootstrap,
+                **reach(bootstrap),
                 "client.id": producer,
                 "acks": "all",
                 "enable.idempotence": True,

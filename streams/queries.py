@@ -15,7 +15,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from infra.errors import UserError
-from infra.settings import Settings
+from infra.settings import Settings, shown
 
 ANSWER_S = 60
 NO_CODE = r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.)*\"|`(?:[^`\\]|\\.)*`|--[^\n]*|/\*.*?\*/"
@@ -32,7 +32,7 @@ def connect(settings: Settings) -> Client:
         )
     except ClickHouseError as e:
         raise UserError(
-            f"ClickHouse at {settings.clickhouse} does not answer",
+            f"ClickHouse at {shown(settings.clickhouse)} does not answer",
             "connection refused" if "refused" in str(e) else str(e).splitlines()[0][:200],
             "start the stack (`make run`), or set QT_CLICKHOUSE_URL",
         ) from e

@@ -33,6 +33,7 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from infra import logs
+from infra.broker.access import reach
 from infra.broker.admin import TopicSpec, offsets
 from infra.errors import UserError
 from schemas import ids
@@ -169,7 +170,7 @@ class _Reader:
         self._at = dict.fromkeys(self.ledgers, 0)
         self._consumer = Consumer(
             {
-                "bootstrap.servers": bootstrap,
+                **reach(bootstrap),
                 "group.id": "none",
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,

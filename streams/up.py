@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from infra.errors import UserError
-from infra.settings import Settings
+from infra.settings import Settings, shown
 from streams import report as reports
 from streams.commands import read_policy
 from streams.launcher import Stack
@@ -66,7 +66,8 @@ def run(settings: Settings, options: Options) -> bool:
         if stack.opened is None:
             say("stopped before the street was open")
             return True
-        say(f"the street is open: Kafka {settings.bootstrap}, ClickHouse {settings.clickhouse}, exchange {settings.exchange_url}")
+        where = f"Kafka {settings.bootstrap}, ClickHouse {shown(settings.clickhouse)}, exchange {settings.exchange_url}"
+        say(f"the street is open: {where}")
         view = View(settings, stack, began, say)
         stack.watch(over, view)
         view.end()

@@ -71,6 +71,7 @@ class UserDesk:
         self._foreign: set[str] = set()
         self._books_at = -FULL_S
         self.checked_at: float | None = None
+        self.equity: Decimal | None = None
         self.corrections = 0
 
     # -- the stage's word
@@ -90,6 +91,8 @@ class UserDesk:
             ("corrections", "Corrections since the start, each on account.corrections", self.corrections),
         ):
             yield GaugeMetricFamily(f"qt_account_{name}", about, value=value)
+        if self.equity is not None:
+            yield GaugeMetricFamily("qt_account_equity_usdt", "Wallet and unrealised profit", value=float(self.equity))
 
     def on_live(self, partition: int, states: Mapping[str, State]) -> None:
         self._live.add(partition)
@@ -260,6 +263,7 @@ class UserDesk:
     async def _snapshot(self) -> None:
         at = await self._venue.market_ms(self._instruments[0])
         stated, held = await self._venue.account(), await self._venue.positions()
+        self.equity = stated.equity
         await self._check(held, at)
         await self._look_at_books()
         if 0 in self._live:

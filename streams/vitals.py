@@ -8,6 +8,7 @@ qt_lag_records{topic}                 records of an input that are not applied y
 qt_last_event_age_seconds{topic}      wall seconds since the last record of an input was applied
 qt_behind_seconds{topic}              wall seconds between the writing of that record and now, while there are later ones
 qt_flush_seconds_{count,sum}, qt_flush_last_seconds
+qt_commit_age_seconds                 wall seconds since the broker last took our offsets; absent while nothing is ours
 qt_pending_deliveries                 outputs that the broker has not acknowledged yet
 qt_keys                               states that this member holds
 """
@@ -30,7 +31,7 @@ from schemas.operations import Heartbeat
 @dataclass
 class Counts:
     """Since the start of the process. `last_at`: when (monotonic) a record of a topic was applied last; `record_at`: when (wall)
-    that record had been written."""
+    that record had been written. `committed_at`: when (monotonic) the broker last took offsets; None while nothing is ours."""
 
     processed: Counter[str] = field(default_factory=Counter)
     last_at: dict[str, float] = field(default_factory=dict)
@@ -41,6 +42,7 @@ class Counts:
     flushes: int = 0
     flush_s: float = 0.0
     last_flush_s: float = 0.0
+    committed_at: float | None = None
 
     def behind_s(self, topic: str) -> float:
         """How old the newest applied record of a topic is; 0 before the first."""
@@ -78,6 +80,10 @@ class Metrics:
         yield age
         yield lag
         yield behind
+        committed = GaugeMetricFamily("qt_commit_age_seconds", "Wall seconds since offsets were committed", labels=["worker"])
+        if counts.committed_at is not None:
+            committed.add_metric([self._worker], now - counts.committed_at)
+        yield committed
         for name, about, value in (
             ("qt_recovered_gaps", "Gaps closed by seeking back", counts.recovered_gaps),
             ("qt_recovered_records", "Records brought back so", counts.recovered_records),

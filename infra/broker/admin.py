@@ -27,6 +27,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it re-expor
     TopicMetadata,
 )
 
+from infra.broker.access import reach
 from infra.broker.versions import broker_version
 from infra.errors import UserError
 
@@ -143,6 +144,12 @@ def ensure_topics(bootstrap: str, specs: Iterable[TopicSpec], timeout_s: float =
     return created
 
 
+def missing_topics(bootstrap: str, names: Iterable[str]) -> list[str]:
+    """Those of the names that the broker does not know."""
+    present = _topics(_client(bootstrap), bootstrap)
+    return sorted(set(names) - set(present))
+
+
 def offsets(bootstrap: str, names: Iterable[str]) -> dict[str, dict[int, tuple[int, int]]]:
     """`{topic: {partition: (low, high)}}`: the first offset that is kept, and the one that the next record will get."""
     client = _client(bootstrap)
@@ -196,7 +203,7 @@ def _client(bootstrap: str) -> AdminClient:
 
 def _settings(bootstrap: str) -> dict[str, Any]:
     return {
-        "bootstrap.servers": bootstrap,
+        **reach(bootstrap),
         "reconnect.backoff.ms": 50,
         "reconnect.backoff.max.ms": 500,
         "logger": _quiet,

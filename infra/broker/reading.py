@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from infra import logs
+from infra.broker.access import reach
 from infra.errors import UserError
 
 PATIENCE_S = 30.0
@@ -20,7 +21,7 @@ def read_all(bootstrap: str, topic: str, ends: Mapping[int, tuple[int, int]]) ->
     Raises UserError when the broker stops giving them.
     """
     left = {partition: high for partition, (low, high) in ends.items() if high > low}
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "quantum-reading", "enable.auto.commit": False})
+    consumer = Consumer({**reach(bootstrap), "group.id": "quantum-reading", "enable.auto.commit": False})
     try:
         consumer.assign([TopicPartition(topic, partition, ends[partition][0]) for partition in left])
         deadline = time.monotonic() + PATIENCE_S
@@ -48,7 +49,7 @@ def first_offset(bootstrap: str, topic: str, partition: int, at_least: int) -> i
     """The first record at or behind an offset, as the broker tells; None: there is none yet. Blocks."""
     consumer = Consumer(
         {
-            "bootstrap.servers": bootstrap,
+            **reach(bootstrap),
             "group.id": "none",
             "enable.auto.commit": False,
             "enable.partition.eof": True,

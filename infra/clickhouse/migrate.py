@@ -16,6 +16,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from infra.clickhouse.ddl import MIGRATIONS
 from infra.errors import UserError
+from infra.settings import shown
 
 LEDGER = """
 CREATE TABLE IF NOT EXISTS schema_migrations
@@ -36,13 +37,31 @@ def migrate(url: str, database: str, folder: Path = MIGRATIONS) -> list[str]:
         with connect(url) as client:
             client.command(f"CREATE DATABASE IF NOT EXISTS `{database}`")
         with connect(url, database) as client:
-            return _apply(client, files(folder), f"{url} {database}")
+            return _apply(client, files(folder), f"{shown(url)} {database}")
     except (ClickHouseError, OSError) as error:
-        raise UserError(
-            f"ClickHouse at {url} cannot be prepared",
-            str(error).splitlines()[0][:500],
-            "start it (`make run` brings its own), or correct QT_CLICKHOUSE_URL",
-        ) from error
+        raise _unreachable(url, "be prepared", error) from error
+
+
+def pending(url: str, database: str, folder: Path = MIGRATIONS) -> list[str]:
+    """Names of the migrations that a database has not had; all of them when there is no such database. UserError: no answer."""
+    try:
+        with connect(url) as client:
+            there = client.query(
+                "SELECT count() FROM system.tables WHERE database = {db:String} AND name = 'schema_migrations'", {"db": database}
+            ).result_rows[0][0]
+            rows = client.query(f"SELECT name FROM `{database}`.schema_migrations FINAL").result_rows if there else []
+    except (ClickHouseError, OSError) as error:
+        raise _unreachable(url, "be asked", error) from error
+    done = {str(name) for (name,) in rows}
+    return [path.name for path in files(folder) if path.name not in done]
+
+
+def _unreachable(url: str, what: str, error: Exception) -> UserError:
+    return UserError(
+        f"ClickHouse at {shown(url)} cannot {what}",
+        str(error).splitlines()[0][:500],
+        "start it (`make run` brings its own), or correct QT_CLICKHOUSE_URL",
+    )
 
 
 def connect(url: str, database: str | None = None) -> Client:

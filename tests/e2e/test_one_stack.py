@@ -3,25 +3,38 @@ stop. Then two `features` workers share the partitions; one is killed and stays 
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import os
+import re
+import shutil
 import time
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import yaml
 
 from infra import children
 from infra.broker.admin import offsets
 from infra.broker.reading import read_all
+from infra.paths import CHECKOUT
 from infra.ports import free_port
 from infra.settings import Settings, load
 from infra.venue.binance.filters import instrument_of
 from infra.venue.by_hand import tell
 from schemas import ids, topics
+from streams import bootstrap
+from streams.chart import CHART
 from streams.cli import any_ports
+from streams.dashboards import queries
+from streams.doctor import examine
 from streams.launcher import Stack, environment, python
 from streams.report import exchange_audit
 
@@ -93,6 +106,61 @@ def test_seven_positions_opened_by_hand_are_adopted_and_protected_soon_after_rea
         assert adopted["side"] == ("LONG" if side == "BUY" else "SHORT")
         assert adopted["entry_client_id"].startswith("web_")
         assert [plan for plan in plans if plan["instrument"] == instrument_of(symbol)], f"no plan for {symbol}"
+
+
+def test_a_street_that_is_prepared_takes_a_heartbeat_from_kafka_to_clickhouse(stack: Stack) -> None:
+    assert bootstrap.make(stack.settings, 5.0) == bootstrap.wait(stack.settings, 5.0)
+    assert [check for check in examine(stack.settings, round_trip=True) if not check["ok"]] == []
+
+
+def test_every_metric_of_alerts_and_boards_is_exported_by_a_worker(stack: Stack) -> None:
+    exported = {"up"}  # Prometheus' own
+    for url in probes(stack):
+        with urllib.request.urlopen(f"http://{url}/metrics", timeout=10) as answer:
+            for name, kind in re.findall(r"^# TYPE (\w+) (\w+)", answer.read().decode(), re.M):
+                exported |= {f"{name}_count", f"{name}_sum"} if kind == "summary" else {name}
+    alerts = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())["groups"]
+    asked = [*queries(), *(rule["expr"] for group in alerts for rule in group["rules"])]
+    named = {name for query in asked for name in re.findall(r"\b(?:qt|process)_\w+", query)}
+    assert named - exported == set()
+
+
+@pytest.mark.full
+def test_prometheus_finds_something_for_every_panel(stack: Stack, tmp_path: Path) -> None:
+    binary = shutil.which("prometheus")
+    if binary is None:
+        pytest.skip("NOT TESTED: there is no prometheus (package prometheus)")
+    config = yaml.safe_load((CHECKOUT / "compose" / "prometheus.yaml").read_text())
+    config["global"] = {"scrape_interval": "2s", "evaluation_interval": "2s"}
+    config["rule_files"] = [str(CHART / "files" / "alerts.yaml")]
+    config["scrape_configs"][0]["static_configs"] = [{"targets": probes(stack)}]
+    (file := tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(config))
+    port = free_port()
+    with (tmp_path / "log").open("wb") as log:
+        where = [f"--web.listen-address=127.0.0.1:{port}", f"--storage.tsdb.path={tmp_path / 'tsdb'}"]
+        server = children.spawn([binary, f"--config.file={file}", *where], stdout=log, stderr=log)
+    try:
+        left, deadline = set(queries()), time.monotonic() + 240
+
+        def all_found() -> bool:
+            for query in sorted(left):
+                asked = urllib.parse.urlencode({"query": query.replace("$__rate_interval", "30s")})
+                with contextlib.suppress(OSError):
+                    answer = json.loads(urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/query?{asked}", timeout=10).read())
+                    if answer["data"]["result"]:
+                        left.discard(query)
+            time.sleep(1.0)
+            return not left or time.monotonic() > deadline
+
+        stack.watch(all_found)
+        assert not left
+    finally:
+        children.stop(server, 10)
+
+
+def probes(stack: Stack) -> list[str]:
+    """host:port of every worker's probe."""
+    return [str(vars(worker.server)["ready_url"]).split("/")[2] for worker in stack.workers()]
 
 
 def test_a_killed_half_is_taken_over_with_its_state(stack: Stack) -> None:

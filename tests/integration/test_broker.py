@@ -12,7 +12,7 @@ import psutil
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from infra.broker.admin import TopicSpec, committed, ensure_topics, offsets, ping
+from infra.broker.admin import TopicSpec, committed, ensure_topics, missing_topics, offsets, ping
 from infra.broker.embedded import EmbeddedKafka
 from infra.errors import UserError
 from infra.ports import free_ports, is_taken
@@ -74,7 +74,9 @@ def test_records_come_back_in_order_and_offsets_and_commits_are_told(kafka: Embe
 
 def test_topics_become_what_is_declared(kafka: EmbeddedKafka, unique: str) -> None:
     first = TopicSpec(unique, 2, {"retention.ms": "3600000", "cleanup.policy": "delete"})
+    assert missing_topics(kafka.bootstrap, [unique]) == [unique]
     assert ensure_topics(kafka.bootstrap, [first]) == [unique]
+    assert missing_topics(kafka.bootstrap, [unique]) == []
     assert ensure_topics(kafka.bootstrap, [first]) == []
     changed = TopicSpec(unique, 2, {"retention.ms": "7200000", "cleanup.policy": "compact"})
     assert ensure_topics(kafka.bootstrap, [changed, TopicSpec(unique + ".b", 1)]) == [unique + ".b"]

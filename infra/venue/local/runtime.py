@@ -157,13 +157,16 @@ class Exchange:
             for task in late:
                 task.cancel()
 
-    async def serve(self, port: int, control_port: int, ready: asyncio.Event | None = None) -> None:
+    async def serve(self, port: int, control_port: int, ready: asyncio.Event | None = None, host: str = "127.0.0.1") -> None:
         outer, inner = web.Application(), web.Application()
         self.sockets.add_to(outer.router)
         self.ws_api.add_to(outer.router)
         outer.router.add_route("*", "/{path:.*}", self.door.handle)
         Control(self).add_to(inner.router)
-        runners = [await _open(outer, port, "--port"), await _open(inner, control_port, "--control-port")]
+        runners = [
+            await _open(outer, host, port, "--port"),
+            await _open(inner, "127.0.0.1", control_port, "--control-port"),
+        ]
         self._note("start")
         log.info("open", extra={"port": port, "control_port": control_port, "market": self.venue.source.label, "speed": self.speed})
         pump = asyncio.create_task(self.pump())
@@ -186,11 +189,11 @@ class Exchange:
             pump.result()  # a bug in the pump ends the process with its name
 
 
-async def _open(app: web.Application, port: int, option: str) -> web.AppRunner:
+async def _open(app: web.Application, host: str, port: int, option: str) -> web.AppRunner:
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=END_S, handle_signals=False)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", port).start()
+        await web.TCPSite(runner, host, port).start()
     except OSError as problem:
         await runner.cleanup()
         why = f"port {port} is in use" if problem.errno == 98 else (problem.strerror or str(problem))

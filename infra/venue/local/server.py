@@ -28,6 +28,7 @@ from infra.venue.local.runtime import Exchange, JsonLines
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m infra.venue.local", description="A local exchange that speaks Binance USD-M.")
+    parser.add_argument("--host", default="127.0.0.1", help="address for REST and WebSocket; control stays on this machine")
     parser.add_argument("--port", type=int, default=18090, help="REST and WebSocket (default 18090)")
     parser.add_argument("--control-port", type=int, default=18091, help="pause, log, audit, faults (default 18091)")
     parser.add_argument("--market", default="synthetic", help="synthetic, ticks:PATH or candles:PATH")
@@ -84,7 +85,7 @@ async def run(options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, exchange.stopping.set)
-    await exchange.serve(options.port, options.control_port)
+    await exchange.serve(options.port, options.control_port, host=options.host)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
