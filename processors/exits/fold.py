@@ -18,6 +18,8 @@ from schemas.policy import Policy
 from schemas.trading import LegKind, LegState, Order, OrderState, Position
 
 WOULD_TRIGGER = -2021
+CANCEL_AGAIN = 5
+"""Marks that an exchange which has refused every attempt of a cancel is left alone."""
 
 _LEG_STATES = {
     OrderState.PLANNED: LegState.WANTED,
@@ -132,9 +134,11 @@ def revised(plan: Plan, position: Position) -> Plan:
 
 
 def ordered(plan: Plan, order: Order) -> Plan:
-    """Execution's word on an order: ours by the intent, also at its next attempt. A cancel's own life says nothing of the leg."""
+    """Execution's word on an order: ours by the intent, also at its next attempt. A cancel's own life says nothing of the leg, but
+    one that has failed for good is asked for again."""
     if order.cancels is not None:
-        return plan
+        legs = uncanceled(plan.legs, order)
+        return msgspec.structs.replace(plan, legs=legs, cancel_again=plan.marks + CANCEL_AGAIN) if legs != plan.legs else plan
     if plan.closing is not None and order.intent_id == plan.closing.intent_id:
         ended = plan.marks if order.state.terminal and plan.closing.ended < 0 else plan.closing.ended
         closing = msgspec.structs.replace(plan.closing, client_id=order.client_id, state=order.state, ended=ended)
@@ -147,6 +151,23 @@ def ordered(plan: Plan, order: Order) -> Plan:
     return plan
 
 
+def uncanceled(legs: tuple[Leg, ...], order: Order) -> tuple[Leg, ...]:
+    """A cancel has failed for good: its leg may rest on."""
+    if order.state not in (OrderState.REFUSED, OrderState.ABANDONED):
+        return legs
+    return tuple(
+        msgspec.structs.replace(leg, cancels=leg.cancels + 1, refused=True)
+        if leg.live and leg.canceling and not leg.refused and leg.client_id == order.cancels
+        else leg
+        for leg in legs
+    )
+
+
+def released(legs: tuple[Leg, ...]) -> tuple[Leg, ...]:
+    """Cancels that failed may be asked for anew."""
+    return tuple(msgspec.structs.replace(leg, canceling=False, refused=False) if leg.refused else leg for leg in legs)
+
+
 def _of_leg(order: Order) -> bool:
     """An entry's order and its net share an intent, so the purpose tells them apart."""
     return order.cancels is None and order.purpose in (Purpose.STOP, Purpose.TAKE_PROFIT)
@@ -154,6 +175,8 @@ def _of_leg(order: Order) -> bool:
 
 def legs_after(legs: tuple[Leg, ...], order: Order) -> tuple[Leg, ...]:
     """The same for legs that outlived their position."""
+    if order.cancels is not None:
+        return uncanceled(legs, order)
     if not _of_leg(order):
         return legs
     return tuple(
@@ -189,6 +212,8 @@ def marked(plan: Plan, mark: Decimal, extreme: Decimal) -> Plan:
     reached = extreme if plan.marks else mark
     if (reached - best) * plan.side.sign > 0:
         best = reached
+    if 0 <= plan.cancel_again <= plan.marks:
+        plan = msgspec.structs.replace(plan, legs=released(plan.legs), cancel_again=-1)
     return msgspec.structs.replace(plan, marks=plan.marks + 1, past=past, best=best)
 
 

@@ -27,7 +27,8 @@ Book = Literal["ORDER", "ALGO"]
 
 
 class Leg(msgspec.Struct, frozen=True):
-    """`canceling`: its cancel is asked for; it has ended when execution says so of the order itself, not of the cancel.
+    """`canceling`: its cancel is asked for; it has ended when execution says so of the order itself, not of the cancel. `cancels`:
+    how many cancels have failed for good; `refused`: the last did, and the next is not due yet.
 
     `ended`: the plan's count of marks when it ended. `passed`: refused, because its level had been passed.
     """
@@ -44,6 +45,8 @@ class Leg(msgspec.Struct, frozen=True):
     canceling: bool = False
     ended: int = -1
     passed: bool = False
+    cancels: int = 0
+    refused: bool = False
 
     @property
     def live(self) -> bool:
@@ -81,6 +84,7 @@ class Plan(msgspec.Struct, frozen=True):
     quantity that no rung covers yet. `wish`: the position shall be closed, for this reason. `front`: level of the quantity stop
     that shall rest before the net, by `front_reason`; `moved_at`: venue time when it last tightened. `best`: the mark's extreme
     in the position's favour since it was opened. `levels`: as planned; None in a plan that is older than they are.
+    `cancel_again`: the count at which cancels that failed are asked for anew.
     """
 
     plan_id: str
@@ -115,6 +119,7 @@ class Plan(msgspec.Struct, frozen=True):
     front_reason: ExitReason = ExitReason.BREAK_EVEN
     moved_at: int = -1
     best: Decimal | None = None
+    cancel_again: int = -1
 
     def of(self, kind: LegKind) -> tuple[Leg, ...]:
         return tuple([leg for leg in self.legs if leg.kind is kind])  # a list first: this is asked for at every mark, many times
@@ -205,7 +210,8 @@ def cancel(plan: Plan, legs: tuple[Leg, ...], reason: ExitReason, detail: str) -
 
 
 def cancel_intent(plan_id: str, leg: Leg, reason: ExitReason, detail: str) -> Intent:
-    event_id = ids.event_id("trade.exit", plan_id, ExitAction.CANCEL, leg.client_id)
+    again = (leg.cancels,) if leg.cancels else ()
+    event_id = ids.event_id("trade.exit", plan_id, ExitAction.CANCEL, leg.client_id, *again)
     return Intent(event_id, ExitAction.CANCEL, reason, detail, leg.client_id, book=leg.book)
 
 

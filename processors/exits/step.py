@@ -213,7 +213,7 @@ def _on_marks(state: State, marks: hot.Marks, ctx: Context, filters: FilterBook)
         partition=ctx.partition,
         offset=ctx.offset,
         plan=fold.marked(state.plan, price, _favour(state.plan, mark)) if state.plan else None,
-        left=tuple([msgspec.structs.replace(left, marks=left.marks + 1) for left in state.left]),
+        left=tuple([msgspec.structs.replace(left, marks=left.marks + 1, legs=fold.released(left.legs)) for left in state.left]),
         shadows=tuple([shadow.marked(each, shadow.ranged(mark, each.plan)) for each in state.shadows]),
         idle=0 if state.plan or state.left or state.shadows else state.idle + 1,
     )

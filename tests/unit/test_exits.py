@@ -471,6 +471,46 @@ def test_a_person_closes_one_or_all() -> None:
     assert (close.reason, close.detail, close.at) == (ExitReason.MANUAL, "anna: holiday", NOW)
 
 
+def test_a_cancel_that_failed_for_good_is_asked_for_again_and_the_close_comes_through() -> None:
+    """The exchange refused every attempt for a while; a full ladder would refuse each close for ever."""
+    street = Street()
+    street.entered()
+    body = json.dumps({"instrument": BTC})
+    street.take(Command(event_id="c", at=NOW, kind=CommandKind.CLOSE, actor="a", reason="", body=body))
+    first = street.intents(ExitAction.CANCEL)
+    assert len(first) == 3
+    for cancel in first:
+        own = order_ids.cancel_id(cancel.event_id)
+        street.order(cancel.event_id, own, OrderState.REFUSED, cancels=cancel.client_id, purpose=Purpose.CLOSE)
+    for close in street.intents(ExitAction.CLOSE):
+        street.answer(close, OrderState.REFUSED, code=-4118)
+    for _ in range(3):
+        street.mark(64000.0)
+    assert len(street.intents(ExitAction.CANCEL)) == 3, "it is left alone for a while"
+    for _ in range(10):
+        street.mark(64000.0)
+    again = street.intents(ExitAction.CANCEL)[3:]
+    assert [each.client_id for each in again] == [each.client_id for each in first]
+    assert len({each.event_id for each in (*first, *again)}) == 6, "an intent of its own: execution has done with the first"
+    for cancel in again:
+        rung = next(each for each in street.intents(ExitAction.PLACE_TAKE_PROFIT) if each.client_id == cancel.client_id)
+        street.answer(rung, OrderState.CANCELED)
+    assert [state for state, _ in street.legs(LegKind.TAKE_PROFIT)] == [LegState.CANCELED] * 3
+
+
+def test_an_orphan_whose_cancel_failed_is_asked_for_again() -> None:
+    street = Street()
+    street.entered()
+    street.position("0")
+    first = street.intents(ExitAction.CANCEL)
+    for cancel in first:
+        own = order_ids.cancel_id(cancel.event_id)
+        street.order(cancel.event_id, own, OrderState.REFUSED, cancels=cancel.client_id, purpose=Purpose.CLOSE)
+    assert len(street.intents(ExitAction.CANCEL)) == len(first), "not before the next mark"
+    street.mark(64000.0)
+    assert len(street.intents(ExitAction.CANCEL)) == 2 * len(first)
+
+
 def test_flat_cancels_what_still_rests_and_then_forgets() -> None:
     street = Street()
     street.entered()
