@@ -134,6 +134,17 @@ _UNCLEAR = (OrderState.SENDING, OrderState.UNKNOWN)
 _ON_THE_WAY = (OrderState.PLANNED, OrderState.SENDING)
 
 
+def lacks_net(state: State) -> bool:
+    """Whether a net that is due has been refused, or nobody knows of it: it does not rest yet."""
+    return any(
+        intent.close_position
+        and intent.cancels is None
+        and intent.state in (OrderState.PLANNED, OrderState.SENDING, OrderState.UNKNOWN)
+        and (intent.attempt > 1 or intent.state is OrderState.UNKNOWN)
+        for intent in state.intents.values()
+    )
+
+
 def _planned(state: State, wanted: Iterable[Intent], at: int) -> Step[State]:
     """Adds what is new. An intent that is known, or was finished, changes nothing."""
     events = []

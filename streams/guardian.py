@@ -43,6 +43,8 @@ FULL_EVERY = 6
 FEW = 40
 STALE_SWEEPS = 3
 LATE_S = 3.0
+BARE_MS = 15_000
+"""A position that no stop could be placed for is closed after so long."""
 KEPT = 1_000
 UNSENT = 10_000
 """Reports kept in memory while the log is away."""
@@ -270,6 +272,8 @@ class Guardian:
                 log.error("could not be put right", action=type(action).__name__, why=str(e))
                 if not isinstance(action, CancelOrphan):
                     self._report(action.held, "FAILED", str(e), action.client_id, action.since_ms)
+                if isinstance(action, PlaceStop) and _now_ms() - action.since_ms > BARE_MS:
+                    await self._act([await self._given_up(action, e)])
 
     async def _place(self, action: PlaceStop) -> None:
         held = action.held
@@ -291,6 +295,15 @@ class Guardian:
                     raise
         self.placed += 1
         self._report(held, "STOP_PLACED", f"at {action.level}, {placed}", action.client_id, action.since_ms)
+
+    async def _given_up(self, action: PlaceStop, error: VenueError) -> Close:
+        """The exchange takes no stop: the position is closed while it takes that."""
+        why = f"no stop was taken for {(_now_ms() - action.since_ms) / 1000:.0f} s: {error}"
+        try:
+            resting = tuple(order for order in await self._resting(action.held.instrument) if not order.algo)
+        except VenueError:
+            resting = ()
+        return Close(action.held, _close_id(action.held), resting, why, action.since_ms)
 
     async def _close_instead(self, action: PlaceStop, meaning: Meaning) -> None:
         why = "the level has been passed" if meaning is Meaning.WOULD_TRIGGER else "no stop can rest: too many"

@@ -113,12 +113,19 @@ def test_a_far_foreign_stop_makes_way_and_one_near_enough_is_left_alone(street: 
 
 
 @pytest.mark.timeout(90)
-def test_with_its_stream_cut_a_sweep_finds_it(street: Any, eventually: Eventually) -> None:
+def test_with_its_stream_cut_a_sweep_finds_it_and_what_no_stop_is_taken_for_is_closed(street: Any, eventually: Eventually) -> None:
     guardian = street.worker("guardian", QT_GUARDIAN_SWEEP_S="2")
     guardian.wait_ready()
     street.by_hand("faults", route="*", kind="event-drop", for_s=60)
     street.by_hand("trade", symbol="BTCUSDT", side="BUY", quantity="0.01")
     eventually(lambda: len(stops(street)) == 1, 10)
+    street.by_hand("faults", route="POST algoOrder", kind="refuse-503", for_s=60)
+    street.by_hand("trade", symbol="ETHUSDT", side="BUY", quantity="0.1")
+    eventually(lambda: {held.instrument for held in positions(street)} == {BTC}, 35)
+    told = [event for _, event in street.records(topics.GUARDIAN_REPORTS) if event.instrument == ETH]
+    assert {event.action for event in told[:-1]} == {"FAILED"}
+    assert told[-1].action == "CLOSED"
+    assert "no stop was taken for 1" in told[-1].detail
     assert guardian.end() < 3
 
 
