@@ -68,6 +68,7 @@ class Settings(BaseSettings):
     model_dir: Path | None = Field(default=None, description="directory of model.onnx and manifest.json; empty: the seed model")
 
     model_registry: Path = Field(default=Path("models"), description="where `quantum train` writes versions of the ensemble")
+    admin_token: SecretStr = Field(default=SecretStr(""), description="signs what lets entries open again; empty: nobody may")
     model_key: SecretStr = Field(default=SecretStr("local-model-key"), description="signs and verifies the manifests of models")
 
     worker_index: int = Field(default=0, ge=0, description="ordinal of this member among those of its worker")
@@ -103,6 +104,17 @@ class Settings(BaseSettings):
     @property
     def spot_ws_url(self) -> str:
         return self.spot_socket_url or "ws" + self.spot_url.removeprefix("http")
+
+    @property
+    def stop_file(self) -> Path:
+        """While it is there, execution opens nothing (`quantum stop`)."""
+        return self.run_dir / "stop"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no log may hold."""
+        hidden = (self.api_key, self.api_secret, self.admin_token, self.model_key)
+        return tuple(found for secret in hidden if (found := secret.get_secret_value()))
 
     @property
     def exchange_control_url(self) -> str:

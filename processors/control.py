@@ -3,15 +3,19 @@
     POLICY_SET       {"set": {"exits.stop_distance": "0.02", "risk.leverage": 2}}     dotted names of policy fields
     POLICY_ROLLBACK  {"version": 3}                                                  that policy again, as a new version
     CLOSE            {"instrument": "binance.usdm.BTCUSDT"}, or "*"                  exits does it; here it is only audited
+    STOP             {}                                                              risk does it, by the audit; anyone may
+    RESUME           {}                                                              the same, but for an administrator
+    BREAKER_RESET    {"scope": "binance.usdm.BTCUSDT"}, or "*"; BREAKER_OVERRIDE     the same
     MODEL_...        processors/pointers.py
 
-A version changes only from the version that the person saw (`expected_version`), and only to a policy that holds.
+A version changes only from the version that the person saw (`expected_version`), and only to a policy that holds. What lets entries
+open again wants a reason and the administrator's signature, each signature once.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -24,14 +28,24 @@ from processors.step import Context, Step
 from schemas import ids
 from schemas.operations import Audit, Command, CommandKind, PolicyVersion
 from schemas.policy import Policy
+from schemas.risk import ALL
 
 KEY = "policy"
-ALL = "*"
 HISTORY = 20
 """Versions that can be rolled back to."""
 REMEMBERED = 64
 ALREADY = "the pointers say so already"
 NOBODY: Mapping[str, Refusal] = {}
+BRAKES = (CommandKind.STOP, CommandKind.RESUME, CommandKind.BREAKER_RESET, CommandKind.BREAKER_OVERRIDE)
+SIGNATURES = 64
+"""Signed commands remembered, by time and id: an older one than all of them could be one that was forgotten, and is refused."""
+
+Signed = Callable[[Command], str | None]
+"""Why a command's signature does not hold; None when it does."""
+
+
+def unsigned(command: Command) -> str | None:
+    return "no administrator's token is set where control runs: set QT_ADMIN_TOKEN there"
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -40,12 +54,14 @@ class Version(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True):
-    """`versions`: the newest last; empty means the default policy, version 0. `done`: commands by id. `models`: which serves."""
+    """`versions`: the newest last; empty means the default policy, version 0. `done`: commands by id. `models`: which serves.
+    `signed`: (at, id) of signed commands, ascending."""
 
     version: int = 1
     versions: tuple[Version, ...] = ()
     done: tuple[str, ...] = ()
     models: Pointers = Pointers()
+    signed: tuple[tuple[int, str], ...] = ()
 
 
 class _Refused(Exception):
@@ -59,8 +75,14 @@ def current(state: State) -> tuple[int, Policy]:
     return newest.number, Policy.model_validate_json(newest.policy)
 
 
-def step(state: State | None, command: Command, ctx: Context, refused: Mapping[str, Refusal] = NOBODY) -> Step[State]:
-    """One command, once. `refused`: model versions that do not verify."""
+def step(
+    state: State | None,
+    command: Command,
+    ctx: Context,
+    refused: Mapping[str, Refusal] = NOBODY,
+    signed: Signed = unsigned,
+) -> Step[State]:
+    """One command, once. `refused`: model versions that do not verify. `signed`: what is wrong with a signature."""
     state = state or State()
     if command.event_id in state.done:
         return Step(state)
@@ -69,6 +91,8 @@ def step(state: State | None, command: Command, ctx: Context, refused: Mapping[s
     try:
         if command.kind is CommandKind.CLOSE:
             return Step(state, [_audit(command, True, f"close {_instrument(command)}: exits does it", number)])
+        if command.kind in BRAKES:
+            return _brake(state, command, number, signed)
         if command.kind in pointers.KINDS:
             return _point(state, command, number, refused)
         _seen(command, number)
@@ -113,6 +137,29 @@ def _point(state: State, command: Command, number: int, refused: Mapping[str, Re
     detail = f"number {after.number}: {after.active} serves, previous {after.previous}, shadow {after.shadow}"
     after_state = msgspec.structs.replace(state, models=after)
     return Step(after_state, [pointers.said(after, command), _audit(command, True, detail, number)])
+
+
+def _brake(state: State, command: Command, number: int, signed: Signed) -> Step[State]:
+    """Passed on: risk acts on the audit."""
+    body = _body(command)
+    if command.kind is not CommandKind.STOP:
+        state = _authorized(state, command, signed)
+        if not command.reason.strip():
+            raise _Refused("say why: it stands in the audit")
+    if command.kind in (CommandKind.BREAKER_RESET, CommandKind.BREAKER_OVERRIDE):
+        _named(str(body.get("scope", "")))
+    return Step(state, [_audit(command, True, command.reason, number)])
+
+
+def _authorized(state: State, command: Command, signed: Signed) -> State:
+    """The state that remembers this signature. Raises _Refused."""
+    wrong = signed(command)
+    if wrong is not None:
+        raise _Refused(wrong)
+    mine = (command.at, command.event_id)
+    if mine in state.signed or (len(state.signed) >= SIGNATURES and mine < state.signed[0]):
+        raise _Refused("this signed command is an old one: give it again")
+    return msgspec.structs.replace(state, signed=tuple(sorted((*state.signed, mine)))[-SIGNATURES:])
 
 
 def _seen(command: Command, number: int, what: str = "the policy is") -> None:
@@ -166,7 +213,10 @@ def _body(command: Command) -> dict[str, Any]:
 
 
 def _instrument(command: Command) -> str:
-    name = str(_body(command).get("instrument", ""))
+    return _named(str(_body(command).get("instrument", "")))
+
+
+def _named(name: str) -> str:
     if name == ALL:
         return name
     try:
@@ -202,4 +252,5 @@ def _audit(command: Command, accepted: bool, detail: str, number: int) -> Audit:
         accepted=accepted,
         detail=detail,
         policy_version=number,
+        body=command.body,
     )

@@ -1,9 +1,9 @@
 """The last net: from what the exchange itself says, which position has no stop, and what is to be done. No plan, no log, no memory
-of ours is needed; only how long something has been seen so.
+of ours is needed; only how long something has been seen so. A plan that the log has told says where the stop was.
 
-Two rules. A position that no live stop covers on the right side, for longer than others may need after a fill, gets a closePosition
-stop at the policy's distance, or is closed at market when that level has been passed. A reduce-only or conditional order of ours
-without a position is cancelled once it has been seen so for a while.
+Two rules. A position that no live stop covers (processors/protection.py), for longer than others may need after a fill, gets a
+closePosition stop at its plan's level or the policy's distance, or is closed at market when that level has been passed. A
+reduce-only or conditional order of ours without a position is cancelled once it has been seen so for a while.
 """
 
 from __future__ import annotations
@@ -13,54 +13,30 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from processors.filters import Filters, stop_price
+from processors.filters import Filters
+from processors.protection import Bounds, Held, Planned, Resting, bounds, covered
 from schemas.ids import Purpose, client_id, purpose_of
 from schemas.policy import Policy
-from schemas.units import OrderSide, Side
 
 ORPHAN_MS = 5_000
 CONFIRM_MS = 1_000
 """A position without a stop must be seen so for this long, whatever happened before: others are replacing theirs."""
+NO_PLANS: Mapping[str, Planned] = {}
 PATIENCE = 3
 """Graces that a position may stay without a stop while fills keep coming."""
-STOP_TYPES = ("STOP_MARKET", "STOP", "TRAILING_STOP_MARKET")
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A position as the exchange states it. `liquidation` 0 = none. `at`: venue time of its last change."""
-
-    instrument: str
-    side: Side
-    quantity: Decimal
-    entry: Decimal
-    mark: Decimal
-    liquidation: Decimal
-    at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Resting:
-    """A live order of either book that can only reduce (conditional, or reduce-only). `price`: its trigger, else its limit."""
-
-    instrument: str
-    client_id: str
-    algo: bool
-    type: str
-    side: OrderSide
-    price: Decimal
-    quantity: Decimal
-    close_position: bool
 
 
 @dataclass(frozen=True, slots=True)
 class PlaceStop:
-    """`level` of a closePosition stop by mark price. `since_ms`: when the position was first seen without one."""
+    """`level` of a closePosition stop by mark price. `since_ms`: when the position was first seen without one. `limits`: what a
+    stop that rests already must keep to count; `swap_id`: of the quantity stop that holds while one that does not is replaced."""
 
     held: Held
     level: Decimal
     client_id: str
     since_ms: float
+    limits: Bounds
+    swap_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +93,7 @@ def inspect(
     seen: Seen,
     policy: Policy,
     filters: Mapping[str, Filters],
+    plans: Mapping[str, Planned] = NO_PLANS,
 ) -> Finding:
     """Looks at `instruments` only: positions and orders must be complete for these; what is remembered of others stays."""
     scope = set(instruments)
@@ -131,7 +108,8 @@ def inspect(
             moved[name] = (position.quantity, position.entry, now_ms)
             acted.pop(name, None)
         mine = [order for order in orders if order.instrument == name]
-        if covered(position, mine):
+        limits = bounds(position, policy, filters.get(name), plans.get(name))
+        if covered(position, mine, limits):
             naked.pop(name, None)
             continue
         since = naked.setdefault(name, now_ms)
@@ -141,7 +119,9 @@ def inspect(
             again.append(ripe_at)
             continue
         attempt = acted[name] = acted.get(name, 0) + 1
-        actions.append(_protect(position, mine, attempt, since, policy, filters.get(name)))
+        if name not in filters:
+            limits = Bounds(None, None, "the instrument's ticks are not known")
+        actions.append(_protect(position, mine, attempt, since, limits))
     orphans = {client_id: was for client_id, was in seen.orphans.items() if was[0] not in scope}
     for order in orders:
         if order.instrument not in scope or order.instrument in held or not _ours(order):
@@ -154,51 +134,14 @@ def inspect(
     return Finding(tuple(actions), Seen(moved, naked, acted, orphans), min(again, default=None))
 
 
-def covered(position: Held, orders: Sequence[Resting]) -> bool:
-    """Whether live stops on the right side take the whole position: one closePosition stop, or reduce-only quantities."""
-    stops = [order for order in orders if _protects(position, order)]
-    if any(order.close_position for order in stops):
-        return True
-    return sum((order.quantity for order in stops), Decimal(0)) >= position.quantity
-
-
-def right_side(position: Held, order: Resting) -> bool:
-    """A stop between the mark and the liquidation price."""
-    if position.side is Side.LONG:
-        return position.liquidation < order.price < position.mark
-    return order.price > position.mark and (position.liquidation <= 0 or order.price < position.liquidation)
-
-
-def _protects(position: Held, order: Resting) -> bool:
-    return order.algo and order.type in STOP_TYPES and order.side is position.side.closes_with and right_side(position, order)
-
-
-def _protect(
-    position: Held, orders: Sequence[Resting], attempt: int, since: float, policy: Policy, filters: Filters | None
-) -> PlaceStop | Close:
-    """A stop where the policy wants it; a close where no such stop can be."""
+def _protect(position: Held, orders: Sequence[Resting], attempt: int, since: float, limits: Bounds) -> PlaceStop | Close:
+    """A stop where it shall be; a close where no such stop can be."""
     causes = (position.instrument, position.side, position.entry, position.at, attempt)
-    level, why = _level(position, policy, filters)
-    if level is not None:
-        return PlaceStop(position, level, client_id(Purpose.GUARDIAN, "stop", *causes), since)
+    if limits.level is not None:
+        names = client_id(Purpose.GUARDIAN, "stop", *causes), client_id(Purpose.GUARDIAN, "swap", *causes)
+        return PlaceStop(position, limits.level, names[0], since, limits, names[1])
     resting = tuple(order for order in orders if not order.algo)
-    return Close(position, client_id(Purpose.GUARDIAN, "close", *causes), resting, why, since)
-
-
-def _level(position: Held, policy: Policy, filters: Filters | None) -> tuple[Decimal | None, str]:
-    if position.entry <= 0:
-        return None, "the entry price is not known"
-    if filters is None:
-        return None, "the instrument's ticks are not known"
-    sign = position.side.sign
-    level = position.entry * (1 - sign * policy.exits.stop_distance)
-    if position.liquidation > 0:
-        nearest = position.liquidation * (1 + sign * policy.risk.liquidation_buffer)
-        level = max(level, nearest) if position.side is Side.LONG else min(level, nearest)
-    level = stop_price(level, position.side, filters)
-    if (position.mark - level) * sign <= 0:
-        return None, f"the mark {position.mark} has passed the stop level {level}"
-    return level, ""
+    return Close(position, client_id(Purpose.GUARDIAN, "close", *causes), resting, limits.why, since)
 
 
 def _ours(order: Resting) -> bool:

@@ -6,6 +6,7 @@ An `Entry` becomes two: the order that opens, and its stop, due at the first fil
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import NamedTuple
 
 import msgspec
 
@@ -56,6 +57,18 @@ class Intent(msgspec.Struct, frozen=True):
     filled: Decimal = ZERO
     seen: tuple[int, ...] = ()
     tightens: bool = False
+
+
+class Opening(NamedTuple):
+    """What opens a position, seen from its intent: all that brakes may be asked about. No exit has one."""
+
+    instrument: str
+    client_id: str
+
+
+def opening(intent: Intent) -> Opening | None:
+    """None for whatever can only reduce."""
+    return Opening(intent.instrument, intent.client_id) if intent.entry and intent.cancels is None else None
 
 
 def entry_intents(entry: Entry, trace_id: str) -> list[Intent]:

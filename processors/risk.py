@@ -18,33 +18,54 @@ The first row that applies decides:
 | 12 | no quantity within the limits                      | REFUSED SIZE_BELOW_MINIMUM           |
 | 13 | exposure with what is under way                    | REFUSED EXPOSURE                     |
 | 14 | margin with what is under way                      | REFUSED MARGIN_AVAILABLE             |
-| 15 |                                                    | APPROVED WITHIN_LIMITS, with an Entry|
+| 15 | the emergency stop is engaged                      | REFUSED EMERGENCY_STOP               |
+| 16 | the symbol's breaker, or that of all, is open      | REFUSED BREAKER_OPEN                 |
+| 17 |                                                    | APPROVED WITHIN_LIMITS, with an Entry|
 
-State is per instrument, and the account under its own key; limits sum over all of them (`Context.states`), so one instance decides.
-An approval reserves its notional and margin until the order has ended without a fill, or the position that it became is seen.
+Rows 15 and 16 are asked of the finished Entry: what closes never comes so far. The brakes themselves (processors/breaker.py,
+processors/emergency.py) are part of this state: whoever approves reads them in the same step.
+
+State is per instrument, and the account under its own key, with the emergency stop and the breaker of all; limits sum over all of
+them (`Context.states`), so one instance decides. An approval reserves its notional and margin until the order has ended without a
+fill, or the position that it became is seen. An emergency closes positions by verdicts of its own (CLOSE, EMERGENCY_STOP).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
+from processors import brakes, breaker, emergency, order_ids, sizing
 from processors import filters as rounding
-from processors import order_ids, sizing
+from processors.breaker import Breaker
+from processors.emergency import Emergency
 from processors.exits import liquidation, planner
 from processors.filters import FilterBook
 from processors.step import Context, Step
 from schemas import ids
-from schemas.events import Event
+from schemas.events import Event, InstrumentEvent
 from schemas.ids import Purpose
+from schemas.operations import Audit, CommandKind, GuardianReport, Heartbeat
 from schemas.policy import Opposite, Policy
-from schemas.risk import Outcome, Reason, Verdict
+from schemas.risk import ALL, Alarm, Outcome, Reason, Trip, Verdict
 from schemas.signals import Action, Decision
-from schemas.trading import AccountSnapshot, Closed, Entry, Order, OrderType, Position, PositionStatus
-from schemas.units import Side
+from schemas.trading import (
+    AccountSnapshot,
+    Closed,
+    Correction,
+    CorrectionKind,
+    Entry,
+    ExitReason,
+    Order,
+    OrderType,
+    Position,
+    PositionStatus,
+)
+from schemas.units import Side, Source
 
 ACCOUNT = "account"
 """The key of the account's own state: snapshots come on a topic of one partition."""
@@ -53,6 +74,8 @@ REMEMBERED = 16
 """Decisions remembered by id: one that the log holds twice gets one verdict."""
 
 ZERO = Decimal(0)
+LOST_BY_GUARDIAN = ("STOP_PLACED", "SWAPPED", "CLOSED", "FAILED")
+LOST_BY_EXIT = (ExitReason.PROTECTION_LOST, ExitReason.GUARDIAN, ExitReason.LIQUIDATION)
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -61,6 +84,8 @@ class Held(msgspec.Struct, frozen=True):
     quantity: Decimal
     entry_price: Decimal
     entry_client_id: str
+    at: int = 0
+    source: Source = Source.LIVE
 
     @property
     def notional(self) -> Decimal:
@@ -103,6 +128,8 @@ class State(msgspec.Struct, frozen=True):
     last_closed_at: int = -1
     decided: tuple[str, ...] = ()
     account: Account | None = None
+    breaker: Breaker = Breaker()
+    emergency: Emergency = Emergency()
 
     @property
     def notional(self) -> Decimal:
@@ -137,11 +164,25 @@ def step(state: State | None, event: Event, ctx: Context, filters: FilterBook) -
         case Position():
             return Step(_fold_position(state, event))
         case Closed():
-            return Step(_fold_closed(state, event))
+            lost = f"closed by {event.exit_reason}" if event.exit_reason in LOST_BY_EXIT else ""
+            return _tripped(_fold_closed(state, event), event, Trip.PROTECTION_LOST, lost, ctx)
         case Order():
-            return Step(_fold_order(state, event))
+            return _ordered(_fold_order(state, event), event, ctx)
+        case GuardianReport():
+            lost = f"guardian, {event.action}: {event.detail}" if event.action in LOST_BY_GUARDIAN else ""
+            return _tripped(state, event, Trip.PROTECTION_LOST, lost, ctx)
+        case Correction():
+            unexplained = event.kind is CorrectionKind.POSITION_UNEXPLAINED
+            differs = f"ours {event.ours}, the exchange's {event.theirs}: {event.reason}" if unexplained else ""
+            return _tripped(state, event, Trip.RECONCILIATION, differs, ctx)
         case AccountSnapshot():
-            return Step(msgspec.structs.replace(state, account=Account(event.equity, event.available, event.at)))
+            return _on_snapshot(state, event, ctx)
+        case Heartbeat():
+            at = state.account.at if state.account else 0
+            stop = emergency.heard(state.emergency, event, at, ctx.policy.emergency)
+            return _braked(state, state.breaker, _counted(stop, at, ctx), at, ctx)
+        case Audit():
+            return _on_command(state, event, ctx)
         case _:
             return Step(state)
 
@@ -158,12 +199,146 @@ def book(states: Mapping[str, State]) -> Book:
     )
 
 
+def _on_snapshot(state: State, seen: AccountSnapshot, ctx: Context) -> Step[State]:
+    """The account as it stands, and what it means for the stop and for the breaker of all. Venue time passes for both."""
+    stop = _counted(emergency.snapshot(state.emergency, seen, ctx.policy.emergency), seen.at, ctx)
+    of_all = breaker.of_all(state.breaker, _breakers(ctx), seen.at, ctx.policy.breaker)
+    state = msgspec.structs.replace(state, account=Account(seen.equity, seen.available, seen.at))
+    after = _braked(state, of_all, stop, seen.at, ctx)
+    closes = _closes(stop, seen, ctx) if seen.at > (state.emergency.at) else []
+    return Step(after.state, [*after.events, *closes])
+
+
+def _counted(stop: Emergency, at: int, ctx: Context) -> Emergency:
+    known = (each for _, each in _breakers(ctx))
+    return emergency.counted(stop, known, at, ctx.policy.emergency, ctx.policy.breaker.errors)
+
+
+def _braked(state: State, of_all: Breaker, stop: Emergency, at: int, ctx: Context) -> Step[State]:
+    """The account's state with its brakes, and the events of those that changed."""
+    events: list[Event] = []
+    if of_all.revision != state.breaker.revision:
+        events.append(breaker.said(of_all, ctx.account, ALL, at, ctx.policy_version))
+    if stop.revision != state.emergency.revision:
+        events.append(emergency.said(stop, ctx.account, at, ctx.policy_version))
+    return Step(msgspec.structs.replace(state, breaker=of_all, emergency=stop), events)
+
+
+def _closes(stop: Emergency, seen: AccountSnapshot, ctx: Context) -> list[Event]:
+    """A verdict for each position that goes: exits closes it as it closes what an opposite decision stands against."""
+    marks = emergency.worth(seen.positions)
+    closes: list[Event] = []
+    for position in seen.positions:
+        name, price = position.instrument, marks.get(position.instrument)
+        if name not in emergency.due(stop) or price is None:
+            continue
+        known = ctx.states.get(name)
+        held: Held | None = known.held if known else None
+        cause = ids.event_id("risk.emergency", ctx.account, stop.revision, name, stop.asked)
+        closes.append(
+            Verdict(
+                event_id=ids.event_id("risk.verdict", ctx.account, cause),
+                at=max(seen.at, held.at if held else 0),
+                instrument=name,
+                account=ctx.account,
+                decision_id=cause,
+                outcome=Outcome.CLOSE,
+                reason=Reason.EMERGENCY_STOP,
+                detail="; ".join(stop.evidence),
+                side=Side.SHORT if position.quantity > 0 else Side.LONG,
+                confidence=1.0,
+                reference_price=price,
+                equity=seen.equity,
+                margin=None,
+                leverage=None,
+                notional=None,
+                quantity=None,
+                stop_price=None,
+                entry_id=None,
+                open_positions=len(seen.positions),
+                exposure=ZERO,
+                policy_version=ctx.policy_version,
+                source=held.source if held else Source.LIVE,
+            )
+        )
+    return closes
+
+
+def _on_command(state: State, audit: Audit, ctx: Context) -> Step[State]:
+    """What control has let pass. A person's time is the wall's, so venue time is the account's."""
+    at = _venue_at(ctx)
+    why = f"{audit.actor}: {audit.detail}"
+    stop, own = state.emergency, state.breaker
+    match audit.kind:
+        case CommandKind.STOP if audit.accepted:
+            stop = emergency.sounded(stop, Alarm.MANUAL, why, at, audit.actor)
+        case CommandKind.RESUME if audit.accepted:
+            stop = emergency.resumed(stop, at, audit.actor, why, breaker.newest(_breakers(ctx)))
+        case CommandKind.BREAKER_RESET | CommandKind.BREAKER_OVERRIDE if audit.accepted:
+            override = audit.kind is CommandKind.BREAKER_OVERRIDE
+            own = breaker.commanded(own, at, audit.actor, why, override=override)
+            if ctx.key != ACCOUNT:
+                return _moved(state, own, ctx.key, at, ctx)
+        case _:
+            return Step(state)
+    return _braked(state, own, stop, at, ctx)
+
+
+def _tripped(state: State, event: InstrumentEvent, reason: Trip, evidence: str, ctx: Context) -> Step[State]:
+    """Opens the breaker of this symbol when there is evidence."""
+    if not evidence:
+        return Step(state)
+    after = breaker.trip(state.breaker, reason, evidence, event.at, ctx.policy.breaker)
+    return _moved(state, after, event.instrument, event.at, ctx)
+
+
+def _ordered(state: State, order: Order, ctx: Context) -> Step[State]:
+    seq = 1 + breaker.newest(_breakers(ctx))
+    return _moved(state, breaker.ordered(state.breaker, order, seq, ctx.policy.breaker), order.instrument, order.at, ctx)
+
+
+def _moved(state: State, after: Breaker, scope: str, at: int, ctx: Context) -> Step[State]:
+    """A symbol's breaker after something; an event when it changed."""
+    changed = after.revision != state.breaker.revision
+    events = [breaker.said(after, ctx.account, scope, at, ctx.policy_version)] if changed else []
+    return Step(msgspec.structs.replace(state, breaker=after), events)
+
+
+def _breakers(ctx: Context) -> list[tuple[str, Breaker]]:
+    """Of all symbols, by name."""
+    return [(name, each.breaker) for name, each in sorted(ctx.states.items()) if name != ACCOUNT]
+
+
+def _venue_at(ctx: Context) -> int:
+    account = ctx.states.get(ACCOUNT)
+    return account.account.at if account and account.account else 0
+
+
+def scope_of(audit: Audit) -> str:
+    """Which breaker an accepted command speaks of."""
+    return str(_body(audit).get("scope", ""))
+
+
+def _body(audit: Audit) -> dict[str, Any]:
+    """Control has let only a JSON object pass."""
+    found: dict[str, Any] = json.loads(audit.body or "{}")
+    return found
+
+
 def _fold_position(state: State, position: Position) -> State:
     reserved = state.reserved
     if reserved and reserved.named(position.entry_client_id, position.last_client_id):
         reserved = _unless_done(msgspec.structs.replace(reserved, filled=True, seen=True))
     if position.status is PositionStatus.OPEN:
-        held = Held(position.position_id, position.side, position.quantity, position.entry_price, position.entry_client_id)
+        held = Held(
+            position.position_id,
+            position.side,
+            position.quantity,
+            position.entry_price,
+            position.entry_client_id,
+            position.at,
+            position.source,
+        )
         return msgspec.structs.replace(state, held=held, reserved=reserved)
     gone = state.held is not None and state.held.position_id == position.position_id
     closed_at = max(state.last_closed_at, position.at)
@@ -205,8 +380,15 @@ def _decide(state: State, decision: Decision, ctx: Context, filters: FilterBook)
     if answer.size is None or answer.stop_price is None:
         return Step(state, [verdict])
     entry = _entry(decision, ctx, verdict, answer.size, answer.stop_price, filters)
+    account = ctx.states[ACCOUNT]
+    own = breaker.cooled(state.breaker, decision.at)
+    under_way = sum(each.reserved is not None for each in ctx.states.values())
+    held = brakes.judge(entry, own, account.breaker, account.emergency, under_way)
+    if held is not None:
+        return Step(state, [_verdict(decision, ctx, portfolio, _no(held.reason, held.detail))])
+    tried = _moved(state, own, decision.instrument, decision.at, ctx)
     reserved = Reservation(entry.event_id, entry.client_id, answer.size.notional, answer.size.margin)
-    return Step(msgspec.structs.replace(state, reserved=reserved), [verdict, entry])
+    return Step(msgspec.structs.replace(tried.state or state, reserved=reserved), [*tried.events, verdict, entry])
 
 
 def _answer(state: State, decision: Decision, policy: Policy, portfolio: Book, filters: FilterBook) -> Answer:

@@ -13,6 +13,10 @@ class CommandKind(StrEnum):
     POLICY_SET = "POLICY_SET"
     POLICY_ROLLBACK = "POLICY_ROLLBACK"
     CLOSE = "CLOSE"
+    STOP = "STOP"
+    RESUME = "RESUME"
+    BREAKER_RESET = "BREAKER_RESET"
+    BREAKER_OVERRIDE = "BREAKER_OVERRIDE"
     MODEL_PROMOTE = "MODEL_PROMOTE"
     MODEL_ROLLBACK = "MODEL_ROLLBACK"
     MODEL_SHADOW = "MODEL_SHADOW"
@@ -21,8 +25,10 @@ class CommandKind(StrEnum):
 class Command(Event):
     """A person's wish. `at` is the wall's: a person has no venue time. `body` is JSON, its shape by kind:
     POLICY_SET {"set": {"exits.profile": "DEFAULT"}}; POLICY_ROLLBACK {"version": 3}; CLOSE {"instrument": ".."};
+    STOP {}; RESUME {}; BREAKER_RESET and BREAKER_OVERRIDE {"scope": an instrument or "*"};
     MODEL_PROMOTE {"version": "m-.."}; MODEL_ROLLBACK {}; MODEL_SHADOW {"version": "m-.." or null}.
-    `expected_version`: of the policy, or the number of the model pointers."""
+    `expected_version`: of the policy, or the number of the model pointers. `signature`: of whoever holds the administrator's token
+    (schemas/signing.py); RESUME and the breaker's want one."""
 
     type: Literal["control.command"] = "control.command"
     kind: CommandKind
@@ -30,10 +36,11 @@ class Command(Event):
     reason: str
     body: str
     expected_version: int | None = None
+    signature: str = ""
 
 
 class Audit(Event):
-    """What became of a command, refused ones too."""
+    """What became of a command, refused ones too. `body`: the command's, so that who acts on an accepted one needs nothing else."""
 
     type: Literal["control.audit"] = "control.audit"
     command_id: str
@@ -42,6 +49,7 @@ class Audit(Event):
     accepted: bool
     detail: str
     policy_version: int
+    body: str = ""
 
 
 class PolicyVersion(Event):
@@ -57,7 +65,8 @@ class PolicyVersion(Event):
 
 
 class Heartbeat(Event):
-    """A worker is alive. `at` is the wall's. `lag`: records of its inputs not yet applied, -1 unknown."""
+    """A worker is alive. `at` is the wall's. `feed_age_ms`: of market alone, how long the exchange has been silent, in its ticks'
+    own words."""
 
     type: Literal["health.heartbeat"] = "health.heartbeat"
     worker: str
@@ -70,6 +79,7 @@ class Heartbeat(Event):
     recovered_gaps: int
     dead_letters: int
     rss_mb: float
+    feed_age_ms: int | None = None
 
 
 class DeadLetter(Event):
@@ -87,7 +97,8 @@ class DeadLetter(Event):
 
 
 class GuardianReport(AccountEvent):
-    """What the guardian saw or did: STOP_PLACED, CLOSED, ORPHAN_CANCELED, ADOPTED, FAILED."""
+    """What the guardian saw or did: PROTECTED (a first stop rests, so long after the fill), STOP_PLACED, SWAPPED, ADOPTED, CLOSED,
+    ORPHAN_CANCELED, FAILED. `notional` at the mark; with `unprotected_s` it is what stood without a stop, for how long."""
 
     type: Literal["guardian.report"] = "guardian.report"
     action: str

@@ -228,6 +228,50 @@ class Models(Section):
     round_trip_cost: float = Field(default=0.001, ge=0, lt=0.1)
 
 
+class Guardian(Section):
+    """`distance`: of the stop that a position without a plan gets, a share of its entry price; never wider than exits'."""
+
+    distance: Money = Field(default=Decimal("0.02"), gt=0, lt=1)
+
+
+class Breaker(Section):
+    """When entries of one symbol, or of all, are held back for a while. Times count in venue time.
+
+    `errors`: execution errors of a symbol in a row that open its breaker. `cool_s`: from then until one entry is tried again,
+    doubled each time that the trial fails, up to `cool_longest_s`. `symbols`: so many open at once open the breaker of all.
+    """
+
+    errors: int = Field(default=3, ge=1, le=8)
+    cool_s: int = Field(default=300, ge=1)
+    cool_longest_s: int = Field(default=3600, ge=1)
+    symbols: int = Field(default=3, ge=2)
+
+
+class Remedy(StrEnum):
+    """What a stop for drawdown does to what is open. Positions are closed whole, the worst first."""
+
+    CLOSE_LOSERS = "CLOSE_LOSERS"
+    HALVE_EXPOSURE = "HALVE_EXPOSURE"
+
+
+class Emergency(Section):
+    """When nothing more is opened until an administrator resumes.
+
+    Drawdowns are falls of equity from its highest of the venue's day and week (UTC); `brake` is the loss since the start, or since
+    the last resume. More than `errors_in_a_row` execution errors without a success between, of two symbols at least. Wall seconds:
+    `feed_silent_s`, and `health_silent_s`, for which one of the workers `vital` has not said that it is ready.
+    """
+
+    daily_drawdown: Money = Field(default=Decimal("0.15"), gt=0, lt=1)
+    weekly_drawdown: Money = Field(default=Decimal("0.25"), gt=0, lt=1)
+    brake: Money = Field(default=Decimal("0.20"), gt=0, lt=1)
+    errors_in_a_row: int = Field(default=5, ge=1)
+    feed_silent_s: int = Field(default=300, ge=1)
+    health_silent_s: int = Field(default=60, ge=10)
+    vital: list[str] = ["market", "execution", "account", "positions", "exits", "guardian"]
+    remedies: list[Remedy] = [Remedy.CLOSE_LOSERS, Remedy.HALVE_EXPOSURE]
+
+
 class Policy(Section):
     """Defaults are the project's stated numbers."""
 
@@ -237,6 +281,9 @@ class Policy(Section):
     execution: Execution = Execution()
     exits: Exits = Exits()
     models: Models = Models()
+    guardian: Guardian = Guardian()
+    breaker: Breaker = Breaker()
+    emergency: Emergency = Emergency()
 
     @model_validator(mode="after")
     def _reachable_stop(self) -> Self:

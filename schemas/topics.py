@@ -18,7 +18,7 @@ from schemas.market import Barrier, Candle, CandleHistory, FeatureHistory, Featu
 from schemas.models import ModelSwitch, ModelVersion
 from schemas.operations import Audit, Command, DeadLetter, GuardianReport, Heartbeat, PolicyVersion
 from schemas.regime import MarketRegime, SymbolRegime
-from schemas.risk import Verdict
+from schemas.risk import BreakerState, RiskState, Verdict
 from schemas.signals import Decision, Prediction
 from schemas.trading import (
     AccountSnapshot,
@@ -183,6 +183,28 @@ RISK_VERDICTS = Topic(
     ("exits", *_HISTORY),
     decision=True,
 )
+BREAKER_STATES = Topic(
+    "breaker.states",
+    (BreakerState,),
+    "Circuit breakers after every change: of a symbol, and of all",
+    Key.NAME,
+    None,
+    ("scope", "at"),
+    ("risk",),
+    ("execution", *_HISTORY),
+    decision=True,
+)
+RISK_STATES = Topic(
+    "risk.states",
+    (RiskState,),
+    "The emergency stop after every change",
+    Key.ACCOUNT,
+    None,
+    ("account", "at"),
+    ("risk",),
+    ("execution", *_HISTORY),
+    decision=True,
+)
 TRADE_ENTRIES = Topic(
     "trade.entries",
     (Entry,),
@@ -256,7 +278,7 @@ ACCOUNT_CORRECTIONS = Topic(
     365 * _DAY,
     ("instrument", "at"),
     ("account",),
-    _HISTORY,
+    ("risk", *_HISTORY),
     decision=True,
 )
 TRADE_POSITIONS = Topic(
@@ -289,7 +311,7 @@ TRADE_EXIT_PLANS = Topic(
     None,
     ("instrument", "position_id", "revision"),
     ("exits",),
-    _HISTORY,
+    ("guardian", *_HISTORY),
     decision=True,
 )
 TRADE_EXIT_DECISIONS = Topic(
@@ -322,7 +344,7 @@ CONTROL_AUDIT = Topic(
     365 * _DAY,
     ("at",),
     ("control",),
-    _HISTORY,
+    ("risk", *_HISTORY),
     decision=True,
 )
 POLICY_VERSIONS = Topic(
@@ -333,7 +355,7 @@ POLICY_VERSIONS = Topic(
     None,
     ("version",),
     ("control",),
-    ("signals", "risk", "execution", "exits", *_HISTORY),
+    ("signals", "risk", "execution", "exits", "guardian", *_HISTORY),
     decision=True,
 )
 MODEL_VERSIONS = Topic(
@@ -366,7 +388,7 @@ GUARDIAN_REPORTS = Topic(
     90 * _DAY,
     ("instrument", "at"),
     ("guardian",),
-    _HISTORY,
+    ("risk", *_HISTORY),
     decision=True,
 )
 HEALTH_HEARTBEATS = Topic(
@@ -377,7 +399,7 @@ HEALTH_HEARTBEATS = Topic(
     2 * _DAY,
     ("worker", "at"),
     ("*",),
-    _HISTORY,
+    ("risk", *_HISTORY),
 )
 DEAD_LETTERS = Topic(
     "dead.letters",
@@ -390,6 +412,8 @@ DEAD_LETTERS = Topic(
     _HISTORY,
 )
 
+FOLLOWED = (POLICY_VERSIONS, BREAKER_STATES, RISK_STATES, TRADE_EXIT_PLANS)
+"""Read whole by a thread of whoever needs them, without a group (history apart): no stage's input, and no lag of one."""
 ALL: tuple[Topic, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Topic))
 BY_NAME: Mapping[str, Topic] = {topic.name: topic for topic in ALL}
 BY_TYPE: Mapping[str, Topic] = {event.type_name(): topic for topic in ALL for event in topic.events}
@@ -415,6 +439,14 @@ _OF_A_PARTITION = {Tick.type_name(), Marks.type_name(), Barrier.type_name(), Mar
 _NAMES = {PolicyVersion.type_name(): "policy", ModelVersion.type_name(): "models"}
 
 
+def _name_of(event: Any) -> str:
+    if event.type == Heartbeat.type_name():
+        return str(event.member)
+    if event.type == BreakerState.type_name():
+        return f"{event.account}/{event.scope}"
+    return _NAMES[event.type]
+
+
 def position_key(account: str, instrument: str, side: str) -> str:
     return f"{account}/{instrument}/{side}"
 
@@ -433,6 +465,6 @@ def route(event: Any) -> tuple[Topic, bytes | None, int]:
         case Key.ACCOUNT:
             return topic, str(getattr(event, "account", "")).encode(), 0
         case Key.NAME:
-            return topic, (event.member if event.type == Heartbeat.type_name() else _NAMES[event.type]).encode(), 0
+            return topic, _name_of(event).encode(), 0
         case _:
             return topic, None, 0

@@ -35,6 +35,9 @@ model_app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
 )
+breaker_app = typer.Typer(
+    help="What holds entries back by itself, and the emergency stop.", rich_markup_mode=None, no_args_is_help=True
+)
 config_app = typer.Typer(help="Settings: where things are.", rich_markup_mode=None, no_args_is_help=True)
 venue_app = typer.Typer(help="What a venue must do for us.", rich_markup_mode=None, no_args_is_help=True)
 exits_app = typer.Typer(help="How positions are left.", rich_markup_mode=None, no_args_is_help=True)
@@ -46,6 +49,7 @@ bench_app = typer.Typer(
 )
 app.add_typer(policy_app, name="policy")
 app.add_typer(model_app, name="model")
+app.add_typer(breaker_app, name="breaker")
 app.add_typer(config_app, name="config")
 app.add_typer(train_app, name="train")
 app.add_typer(bench_app, name="bench")
@@ -199,6 +203,74 @@ def _check_lines(check: dict[str, Any]) -> list[str]:
     if check["ok"]:
         return [f"ok   {check['name']}: {check['detail']}"]
     return [f"FAIL {check['name']}: {check['detail']}", f"     why: {check['why']}", f"     do:  {check['do']}"]
+
+
+@app.command()
+def stop(reason: Annotated[str, typer.Option(help="Why; stands in the audit.")] = "", as_json: Json = False) -> None:
+    """Open nothing more, from now on. Anyone may; works without Kafka too. Positions keep their stops and exits."""
+    from streams.brake_commands import stop as stop_all
+
+    found = stop_all(settings(), reason)
+    by_file = f"not by the stop file: {found['file_error']}" if found["file_error"] else f"stopped by {found['file']}"
+    by_log = "stopped on the log" if found["log"] else f"not on the log: {found['log_error']}"
+    show(found, as_json, [by_file, by_log, "`quantum resume` lifts it"])
+
+
+@app.command()
+def resume(reason: Annotated[str, typer.Option(help="Why; stands in the audit.")], as_json: Json = False) -> None:
+    """Let entries open again after a stop. Needs QT_ADMIN_TOKEN."""
+    from streams.brake_commands import lines
+    from streams.brake_commands import resume as resume_all
+
+    found = resume_all(settings(), reason)
+    show(found, as_json, lines(found) if found["accepted"] else [f"refused: {found['detail']}"])
+    if not found["accepted"]:
+        raise typer.Exit(MISTAKE)
+    if found["stopped"]:
+        raise typer.Exit(DOES_NOT_ADD_UP)
+
+
+@app.command()
+def close(
+    symbol: Annotated[str, typer.Argument(help="As BTCUSDT.")] = "",
+    all_: Annotated[bool, typer.Option("--all", help="Every position.")] = False,
+    reason: Annotated[str, typer.Option(help="Why; stands in the audit.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Close a position at market, or all of them."""
+    from streams.brake_commands import close as close_position
+
+    if bool(symbol) == all_:
+        raise UserError("nothing to close" if not all_ else "a symbol or all", "one of them is wanted", "SYMBOL, or --all")
+    found = close_position(settings(), "*" if all_ else symbol, reason)
+    show(found, as_json, [found["detail"]])
+    if not found["accepted"]:
+        raise typer.Exit(MISTAKE)
+
+
+@breaker_app.command("status")
+def breaker_status(as_json: Json = False) -> None:
+    """The emergency stop and every breaker that has ever tripped: state, reason, evidence, since, from when it tries again."""
+    from streams.brake_commands import lines, status
+
+    found = status(settings())
+    show(found, as_json, lines(found))
+
+
+@breaker_app.command("reset")
+def breaker_reset(
+    reason: Annotated[str, typer.Option(help="Why; stands in the audit.")],
+    symbol: Annotated[str, typer.Argument(help="As BTCUSDT; without one every breaker.")] = "*",
+    override: Annotated[bool, typer.Option("--override", help="Close it at once, without a trial.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Let an open breaker try one entry now; closed when it is taken, open again when it fails. Needs QT_ADMIN_TOKEN."""
+    from streams.brake_commands import lines, reset
+
+    found = reset(settings(), symbol, reason, override=override)
+    show(found, as_json, lines(found) if found["accepted"] else [f"refused: {found['detail']}"])
+    if not found["accepted"]:
+        raise typer.Exit(MISTAKE)
 
 
 @policy_app.command("show")

@@ -27,6 +27,7 @@ from schemas.events import Event
 from schemas.ids import event_id
 from schemas.operations import Audit, Command, CommandKind, PolicyVersion
 from schemas.policy import Policy
+from schemas.signing import SHORTEST
 
 ANSWER_S = 10.0
 
@@ -89,6 +90,16 @@ def command(kind: CommandKind, body: dict[str, Any], reason: str, expect: int | 
         body=json.dumps(body),
         expected_version=expect,
     )
+
+
+def check_token(token: str) -> None:
+    """Raises UserError for an administrator's token that could be guessed."""
+    if len(token) < SHORTEST:
+        raise UserError(
+            "QT_ADMIN_TOKEN is too short",
+            f"it has {len(token)} characters; who reads the log could find it by trying",
+            f"take {SHORTEST} or more at random, as `openssl rand -hex 24` prints them",
+        )
 
 
 def _value(text: str) -> Any:

@@ -13,7 +13,9 @@ from processors import control
 from processors.serving import Refusal
 from schemas import topics
 from schemas.operations import Command, CommandKind
+from schemas.signing import holds
 from streams.app import run_stage
+from streams.commands import check_token
 from streams.hands import Hands
 from streams.stage import Stage
 
@@ -57,6 +59,22 @@ class Verifier:
                 self.refused[name] = found
 
 
+def signature_check(token: str) -> control.Signed:
+    """Raises UserError for a token that could be guessed."""
+    if not token:
+        return control.unsigned
+    check_token(token)
+
+    def wrong(command: Command) -> str | None:
+        if not command.signature:
+            return f"{command.kind} is an administrator's: set QT_ADMIN_TOKEN and give the command again"
+        return None if holds(command, token) else "the signature is not of the administrator's token that control holds"
+
+    return wrong
+
+
 def main(settings: Settings) -> None:
     verifier = Verifier(settings)
-    run_stage(replace(STAGE, step=partial(control.step, refused=verifier.refused), prepare=verifier.prepare), settings)
+    signed = signature_check(settings.admin_token.get_secret_value())
+    step = partial(control.step, refused=verifier.refused, signed=signed)
+    run_stage(replace(STAGE, step=step, prepare=verifier.prepare), settings)

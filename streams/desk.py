@@ -22,13 +22,16 @@ from infra.settings import Settings
 from infra.venue.binance.client import BinanceUsdm
 from infra.venue.port import Ack, Book, Meaning, OrderRequest, Outcome, OutcomeKind, StopRequest, VenueError, VenueOrder
 from processors import execution, intents
+from processors.brakes import Held, hold
 from processors.execution import State, Todo, Work
 from processors.intents import Intent
+from processors.protection import STOP_TYPES
 from schemas.ids import Purpose, partition_of
 from schemas.policy import Execution
 from schemas.trading import Order, OrderState
 from schemas.units import OrderSide
 from streams.absence import Sought, seek
+from streams.brakes import BrakeReader, Brakes
 from streams.ending import end_if_failed
 from streams.envelope import Cause
 from streams.recovery import naked
@@ -37,6 +40,8 @@ from streams.stage import NotOwner, Outbox
 log = logging.getLogger(__name__)
 
 RECONCILE_S = 10.0
+BRAKES_S = 0.05
+WITHDRAW_S = 0.5
 RECOVER_S = 1.0
 FEW = 20
 """Instruments up to which the books are read one by one: 2 of weight each instead of 80."""
@@ -51,7 +56,8 @@ AGAIN_S = (0.05, 0.2, 0.5, 1.0, 2.0)
 class Desk:
     """An Observer of the execution stage (streams/stage.py)."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, brakes: Brakes | None = None) -> None:
+        """`brakes`: by default what the log and the stop file say."""
         self._settings = settings
         self._venue = BinanceUsdm(settings, who="execution")
         self._outbox: Outbox | None = None
@@ -65,6 +71,8 @@ class Desk:
         self._protected = asyncio.Event()
         self._recovery: asyncio.Task[None] | None = None
         self._arrivals = 0
+        self._brakes = brakes or BrakeReader(settings)
+        self._watcher: asyncio.Task[None] | None = None
 
     # -- the stage's word
 
@@ -73,6 +81,9 @@ class Desk:
         self._venue.open()
         self._reconciler = asyncio.ensure_future(self._reconcile_for_ever())
         self._reconciler.add_done_callback(end_if_failed)
+        self._brakes.start()
+        self._watcher = asyncio.ensure_future(self._withdraw_what_is_held())
+        self._watcher.add_done_callback(end_if_failed)
 
     def on_live(self, partition: int, states: Mapping[str, State]) -> None:
         self._live.add(partition)
@@ -109,10 +120,11 @@ class Desk:
 
     async def close(self) -> None:
         """Ends all tasks; SENDING orders are resolved by whoever comes next."""
-        tasks = [*self._tasks.values(), *(task for task in (self._reconciler, self._recovery) if task)]
+        tasks = [*self._tasks.values(), *(task for task in (self._reconciler, self._recovery, self._watcher) if task)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._brakes.stop()
         await self._venue.close()
 
     # -- tasks
@@ -183,8 +195,11 @@ class Desk:
         if intent.attempt > 1:
             await asyncio.sleep(AGAIN_S[min(intent.attempt - 2, len(AGAIN_S) - 1)])
         if intent.entry:
+            await self._brakes_are_known()
+            if await self._given_up(key, intent):
+                return
             await self._protected.wait()
-            if self._is_late(key, intent) or not await self._leverage_is_set(key, intent):
+            if self._is_late(key, intent) or not await self._leverage_is_set(key, intent) or await self._given_up(key, intent):
                 return
         if intent.tightens and not await self._room_to_tighten(key, intent):
             return
@@ -218,13 +233,50 @@ class Desk:
         due = execution.work(view) if view is not None else []
         return any(work.todo is Todo.SEND and work.intent.first_id == intent.first_id for work in due)
 
+    # -- the brakes: no way leads from here to an exit
+
+    async def _brakes_are_known(self) -> None:
+        """Until the log's word on them has been read once: what may be stopped is not sent."""
+        while not self._brakes.ready:  # noqa: ASYNC110 - a thread reads the log
+            await asyncio.sleep(BRAKES_S)
+
+    async def _given_up(self, key: str, intent: Intent) -> bool:
+        """What is held back now is not sent later: the market will be another one."""
+        held = self._held_back(intent)
+        if held is not None:
+            await self._say(key, intent, OrderState.ABANDONED, reason=f"{held.reason}: {held.detail}")
+        return held is not None
+
+    def _held_back(self, intent: Intent) -> Held | None:
+        opening = intents.opening(intent)
+        return hold(opening, self._brakes.known()) if opening is not None else None
+
+    async def _withdraw_what_is_held(self) -> None:
+        """Entries that rest when a brake is pulled are cancelled: the exchange's word of it ends them in our books."""
+        while True:
+            await asyncio.sleep(WITHDRAW_S)
+            resting = [
+                (key, intent)
+                for key, view in list(self._views.items())
+                for intent in view.intents.values()
+                if intent.state is OrderState.ACKED and intents.opening(intent) is not None
+            ]
+            for key, intent in resting:
+                if self._held_back(intent) is None:
+                    continue
+                try:
+                    await self._venue.cancel_order(key, intent.client_id)
+                except VenueError as e:
+                    if e.outcome.meaning is not Meaning.NO_SUCH_ORDER:
+                        log.warning("a held entry is not withdrawn yet", extra={"client_id": intent.client_id, "why": str(e)})
+
     async def _recover(self) -> None:
         """With every partition that becomes ours: entries open when no position is without a stop."""
         told: list[str] = []
         while True:
             arrivals = self._arrivals
             try:
-                found = await naked(self._venue)
+                found = await naked(self._venue, self.outbox.policy()[1])
             except VenueError as e:
                 found = [str(e)]
             if not found and arrivals == self._arrivals:
@@ -309,7 +361,13 @@ class Desk:
         except VenueError:
             return False
         for order in resting:
-            if order.close_position and order.side is intent.side and order.live and not _wider(order, intent):
+            if (
+                order.close_position
+                and order.type in STOP_TYPES
+                and order.side is intent.side
+                and order.live
+                and not _wider(order, intent)
+            ):
                 detail = f"adopted {order.client_id}"
                 await self._say(key, intent, OrderState.ACKED, exchange_id=order.exchange_id, reason=detail)
                 return True

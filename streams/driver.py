@@ -2,6 +2,7 @@
 
 - Positions: after a rebalance Faust seeks to Kafka's committed offsets; we seek to those of our own state (streams/store.py).
 - Assignment: partition p of every input goes to the same member, whatever the number of members; or all to one.
+- A record that aiokafka cannot parse (a header key that is no UTF-8) is handed on as one that nobody can decode: poison.
 - Commits carry the generation of the assignment that they belong to: a worker that has silently rejoined proves nothing.
 - No monitor: it costs microseconds a message, and our metrics count at the stage.
 """
@@ -9,10 +10,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import aiokafka
+import aiokafka.consumer.fetcher as fetcher
 import faust
 from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
@@ -22,6 +26,7 @@ from faust.sensors.monitor import Monitor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from infra.broker.reading import first_offset
 from schemas import topics
 from streams.stage import NotOwner as NotOwner
 
@@ -93,8 +98,43 @@ class Positions(driver.Consumer):
         await self.seek_wait({tp: offset for tp, offset in found.items() if tp in mine})
 
 
+UNREADABLE = b"\xff unreadable: a header key of this record is no UTF-8"
+"""Stands for the value of such a record."""
+
+
+class Records(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
+    """Of one fetch and partition. Behind a record that cannot be parsed nothing of its batch can: each comes as unreadable."""
+
+    next_fetch_offset: int
+
+    def _unpack_records(self) -> Iterator[Any]:
+        try:
+            yield from super()._unpack_records()
+        except UnicodeDecodeError:
+            tp, offset = self._tp, self.next_fetch_offset
+            self.next_fetch_offset = offset + 1
+            at, size = int(time.time() * 1000), len(UNREADABLE)
+            yield aiokafka.ConsumerRecord(tp.topic, tp.partition, offset, at, 0, None, UNREADABLE, None, -1, size, ())
+
+
+fetcher.PartitionRecords = Records
+
+
 class Thread(driver.AIOKafkaConsumerThread):
     """Runs aiokafka's consumer."""
+
+    async def _fetch_records(self, consumer: aiokafka.AIOKafkaConsumer, *args: Any, **options: Any) -> Any:
+        """Where compaction has left nothing before an unreadable record, that record is the next one that there is."""
+        found = await super()._fetch_records(consumer, *args, **options)
+        for tp, records in found.items():
+            if records[-1].value == UNREADABLE:
+                told = records[-1]
+                bootstrap = ",".join(consumer._client._bootstrap_servers)
+                first = await asyncio.to_thread(first_offset, bootstrap, tp.topic, tp.partition, told.offset)
+                if first is not None and first > told.offset:
+                    records[-1] = replace(told, offset=first)
+                    consumer.seek(tp, first + 1)
+        return found
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)

@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 from faust.types import TP
 
 from infra import logs
 from infra.broker.admin import offsets
+from infra.broker.reading import ASK_S, first_offset
 from infra.errors import UserError
 from streams.driver import App
 from streams.hands import Hands
@@ -24,7 +25,6 @@ from streams.vitals import Counts
 
 log = logs.get(__name__)
 AGAIN_S = 0.5
-ASK_S = 10.0
 PATIENCE_S = 0.9
 UNFED_S = 8.0
 Where = Callable[[], dict[TP, int] | None]
@@ -121,35 +121,3 @@ class Gaps:
         if tp in self._app.consumer.assignment():
             await self._app.consumer.seek_wait({tp: offset})
         self._sought[tp.topic, tp.partition] = time.monotonic() + AGAIN_S
-
-
-def first_offset(bootstrap: str, topic: str, partition: int, at_least: int) -> int | None:
-    """The first record at or behind an offset, as the broker tells; None: there is none yet. Blocks."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": "none",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "auto.offset.reset": "earliest",
-            "fetch.wait.max.ms": 20,
-            "logger": logs.librdkafka,
-        }
-    )
-    try:
-        consumer.assign([TopicPartition(topic, partition, at_least)])
-        deadline = time.monotonic() + ASK_S
-        while time.monotonic() < deadline:
-            message = consumer.poll(0.5)
-            if message is None:
-                continue
-            error = message.error()
-            if error is None:
-                return message.offset()
-            if error.code() == KafkaError._PARTITION_EOF:
-                return None
-            if error.fatal():
-                raise KafkaException(error)
-        return at_least
-    finally:
-        consumer.close()

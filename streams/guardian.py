@@ -1,8 +1,10 @@
 """guardian: the exchange against itself. Every position has a stop, every order of ours a position; what has not is put right.
 
-A process, a client and a user stream of its own; it plans from the exchange alone and needs neither Kafka nor any other worker. It
-places only closePosition stops and reduce-only closes. What it does is reported to guardian.reports, when the log is there.
-It looks at everything every `guardian_sweep_s`, at an instrument when the stream names it, and again when a grace runs out.
+A process, a client and a user stream of its own; it plans from the exchange alone and needs neither Kafka nor any other worker.
+While the log is there it knows policy and plans too, and keeps what it knew when the log goes. It places only closePosition stops
+(a quantity stop while it replaces one that does not protect) and reduce-only closes. What it does is reported to guardian.reports,
+when the log is there. It looks at everything every `guardian_sweep_s`, at an instrument when the stream names it, and again when a
+grace runs out; how long what stood without a stop it measures by the stream (processors/exposure.py).
 """
 
 from __future__ import annotations
@@ -16,14 +18,21 @@ from infra import logs
 from infra.settings import Settings
 from infra.venue.binance.client import BinanceUsdm
 from infra.venue.binance.sockets import Socket, user_stream
-from infra.venue.port import Book, Meaning, OrderRequest, OrderSeen, StopRequest, VenueError, VenueOrder, VenuePosition
+from infra.venue.port import Book, Meaning, OrderRequest, OrderSeen, PositionSeen, StopRequest, VenueError
+from processors import exposure
+from processors.exposure import Ended, Exposure, Word
 from processors.filters import Filters
-from processors.guardian import CancelOrphan, Close, Held, PlaceStop, Resting, Seen, inspect, right_side
+from processors.guardian import CONFIRM_MS, CancelOrphan, Close, PlaceStop, Seen, inspect
+from processors.protection import STOP_TYPES, Held, Resting, covered, protects
 from schemas.ids import Purpose, client_id, event_id
 from schemas.operations import GuardianReport
 from schemas.policy import Policy
 from schemas.trading import OrderType
 from streams.loop import Loop, run_loop
+from streams.plans import PlanReader
+from streams.policy import PolicyReader
+from streams.recovery import held as held_of
+from streams.recovery import resting as resting_of
 
 log = logs.get(__name__)
 
@@ -33,6 +42,8 @@ FULL_EVERY = 6
 """Every so many sweeps all orders are listed (80 of weight); between, those of the instruments that we know (2 each)."""
 FEW = 40
 STALE_SWEEPS = 3
+LATE_S = 3.0
+KEPT = 1_000
 UNSENT = 10_000
 """Reports kept in memory while the log is away."""
 
@@ -45,12 +56,18 @@ class Guardian:
         self.placed = 0
         self.closed = 0
         self.orphans = 0
+        self.swaps = 0
         self.failures = 0
         self.swept_at: float | None = None
         self._loop = loop
         self._settings = loop.settings
         self._venue = venue
-        self._policy = policy
+        self._first_policy = policy
+        self._policies = PolicyReader(self._settings.bootstrap)
+        self._plans = PlanReader(self._settings)
+        self._exposure: Exposure = {}
+        self.unprotected = 0.0
+        self.protected: list[float] = []
         self._filters: dict[str, Filters] = {}
         self._seen = Seen()
         self._known: set[str] = set()
@@ -66,6 +83,23 @@ class Guardian:
         now = _now_ms()
         return {name: (now - since) / 1000 for name, since in self._seen.naked.items()}
 
+    @property
+    def policy(self) -> Policy:
+        """The log's while it has told one, else the file's."""
+        version, policy = self._policies.current()
+        return policy if version else self._first_policy
+
+    @property
+    def unprotected_seconds_notional(self) -> float:
+        """Of all positions since the start."""
+        return self.unprotected + exposure.running(self._exposure, _now_ms())
+
+    @property
+    def alert(self) -> bool:
+        """A position has been without a stop for longer than it takes to give it one, or nobody looks."""
+        late_s = self.policy.exits.grace_s + LATE_S
+        return bool(self.problems()) or any(seconds > late_s for seconds in self.naked.values())
+
     def problems(self) -> list[str]:
         patience_s = STALE_SWEEPS * self._settings.guardian_sweep_s
         if self.swept_at is None:
@@ -74,11 +108,15 @@ class Guardian:
         return [f"the exchange was last looked at {age:.0f} s ago"] if age > patience_s else []
 
     async def run(self) -> None:
+        self._policies.start()
+        self._plans.start()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen())
             tasks.create_task(self._watch())
 
     async def close(self) -> None:
+        self._policies.stop()
+        self._plans.stop()
         await self.stream.close()
 
     # -- when to look
@@ -88,12 +126,56 @@ class Guardian:
             if not batch.messages:
                 self._everything = True
             for event in batch.messages:
+                self._measure(event)
                 if isinstance(event, OrderSeen):
                     if event.fill is not None or not event.order.live:
                         self._touched.add(event.order.instrument)
                 else:
                     self._touched |= {instrument for instrument, _ in event.quantities}
             self._wake.set()
+
+    def _measure(self, event: OrderSeen | PositionSeen) -> None:
+        if isinstance(event, PositionSeen):
+            for name, quantity in event.quantities:
+                self._heard(Word(name, quantity=quantity), event.at)
+            return
+        order = event.order
+        if event.fill is not None:
+            self._heard(Word(order.instrument, price=event.fill.price), order.at)
+        elif order.book is Book.ALGO and order.type in STOP_TYPES:
+            name = order.client_id
+            word = Word(order.instrument, live=name) if order.live else Word(order.instrument, gone=name)
+            self._heard(word, order.at, name)
+
+    def _heard(self, word: Word, at: int, client: str = "") -> None:
+        moved = exposure.heard(self._exposure, word, _now_ms())
+        self._exposure = moved.exposure
+        if moved.ended is not None:
+            self._tell_ended(moved.ended, at, client)
+
+    def _tell_ended(self, ended: Ended, at: int, client: str) -> None:
+        self.unprotected += ended.seconds * ended.notional
+        if ended.protected and ended.first:
+            self.protected = [*self.protected, ended.seconds][-KEPT:]
+            detail = f"a stop rests {ended.seconds:.3f} s after the fill"
+            self._say(ended.instrument, at, "PROTECTED", detail, client, ended.seconds, ended.notional)
+
+    def _correct_measure(self, scope: set[str], held: list[Held], orders: list[Resting]) -> None:
+        """What a look shows: positions, their marks, and which stops protect; never against what the stream has said just now."""
+        by_name = {position.instrument: position for position in held}
+        now = _now_ms()
+        for name in sorted(scope & (set(by_name) | set(self._exposure))):
+            position = by_name.get(name)
+            if position is None:
+                self._heard(Word(name, quantity=exposure.ZERO, stops=frozenset()), 0)
+                continue
+            since = self._seen.naked.get(name)
+            quantity = position.quantity * position.side.sign
+            if since is None:
+                stops = frozenset(o.client_id for o in orders if o.instrument == name and o.algo and o.type in STOP_TYPES)
+                self._heard(Word(name, quantity, position.mark, stops=stops), position.at)
+            elif now - since >= CONFIRM_MS:
+                self._heard(Word(name, quantity, position.mark, stops=frozenset()), position.at)
 
     async def _watch(self) -> None:
         sweep_at = 0.0
@@ -125,7 +207,7 @@ class Guardian:
         try:
             if not self._filters:
                 self._filters = await self._read_filters()
-            held = [_held(position) for position in await self._venue.positions()]
+            held = [held_of(position) for position in await self._venue.positions()]
             names = {position.instrument for position in held}
             if wanted is None:
                 orders = await self._resting()
@@ -142,8 +224,10 @@ class Guardian:
             self._again = _now_ms() + 1000
             return False
         self.swept_at = time.monotonic()
-        finding = inspect(scope, held, orders, _now_ms(), self._seen, self._policy, self._filters)
+        plans = self._plans.known()
+        finding = inspect(scope, held, orders, _now_ms(), self._seen, self.policy, self._filters, plans)
         self._seen = finding.seen
+        self._correct_measure(scope, held, orders)
         self._again = finding.again_ms
         by_instrument: dict[str, list[PlaceStop | Close | CancelOrphan]] = {}
         for action in finding.actions:
@@ -157,8 +241,7 @@ class Guardian:
         calls = [
             call(name) for name in (instruments or (None,)) for call in (self._venue.open_algo_orders, self._venue.open_orders)
         ]
-        found = [order for orders in await asyncio.gather(*calls) for order in orders]
-        return [_resting(order) for order in found if order.live and (order.book is Book.ALGO or order.reduce_only)]
+        return resting_of([order for orders in await asyncio.gather(*calls) for order in orders])
 
     async def _read_filters(self) -> dict[str, Filters]:
         found = await self._venue.filters()
@@ -197,12 +280,10 @@ class Guardian:
         except VenueError as e:
             match e.outcome.meaning:
                 case Meaning.STOP_EXISTS:
-                    await self._adopt(action)
+                    await self._adopt_or_swap(action)
                     return
                 case Meaning.WOULD_TRIGGER | Meaning.BOOK_FULL as meaning:
-                    why = "the level has been passed" if meaning is Meaning.WOULD_TRIGGER else "no stop can rest: too many"
-                    resting = [order for order in await self._resting(held.instrument) if not order.algo]
-                    await self._close(Close(held, _close_id(held), tuple(resting), why, action.since_ms))
+                    await self._close_instead(action, meaning)
                     return
                 case Meaning.DUPLICATE_ID:
                     pass  # an earlier attempt of ours rests: that is what we want
@@ -211,18 +292,68 @@ class Guardian:
         self.placed += 1
         self._report(held, "STOP_PLACED", f"at {action.level}, {placed}", action.client_id, action.since_ms)
 
-    async def _adopt(self, action: PlaceStop) -> None:
-        """Somebody was quicker. Theirs counts when it stands on the right side; else a quantity stop of ours stands before it."""
+    async def _close_instead(self, action: PlaceStop, meaning: Meaning) -> None:
+        why = "the level has been passed" if meaning is Meaning.WOULD_TRIGGER else "no stop can rest: too many"
+        resting = [order for order in await self._resting(action.held.instrument) if not order.algo]
+        await self._close(Close(action.held, _close_id(action.held), tuple(resting), why, action.since_ms))
+
+    async def _adopt_or_swap(self, action: PlaceStop) -> None:
+        """A closePosition stop rests already. It counts when it protects; else it makes way behind a quantity stop."""
         held = action.held
-        for order in await self._resting(held.instrument):
-            if order.close_position and order.side is held.side.closes_with and right_side(held, order):
+        resting = await self._resting(held.instrument)
+        for order in resting:
+            if order.close_position and protects(held, order, action.limits):
                 self._report(held, "ADOPTED", f"stop at {order.price}", order.client_id, action.since_ms)
                 return
-        stop = StopRequest(held.instrument, held.side.closes_with, action.level, action.client_id, held.quantity)
-        ack = await self._venue.place_algo(stop)
-        self.placed += 1
-        detail = f"quantity stop at {action.level}, order {ack.exchange_id}: a closePosition stop on the wrong side is in the way"
-        self._report(held, "STOP_PLACED", detail, action.client_id, action.since_ms)
+        wrong = [order for order in resting if order.close_position and order.side is held.side.closes_with]
+        if not covered(held, resting, action.limits):
+            try:
+                await self._hold(action)
+            except VenueError as e:
+                if e.outcome.meaning in (Meaning.WOULD_TRIGGER, Meaning.BOOK_FULL):
+                    await self._close_instead(action, e.outcome.meaning)
+                    return
+                raise
+        for order in wrong:
+            await self._cancel(order)
+        stop = StopRequest(held.instrument, held.side.closes_with, action.level, action.client_id)
+        try:
+            await self._venue.place_algo(stop)
+        except VenueError as e:
+            if e.outcome.meaning is not Meaning.STOP_EXISTS:
+                raise  # the quantity stop holds; the next look sees it
+        else:
+            await self._cancel_named(held.instrument, action.swap_id)
+        self.swaps += 1
+        told = "; ".join(f"{order.type} at {order.price} ({order.client_id})" for order in wrong)
+        self._report(held, "SWAPPED", f"stop at {action.level} instead of {told or 'none'}", action.client_id, action.since_ms)
+
+    async def _hold(self, action: PlaceStop) -> None:
+        """A reduce-only quantity stop at the level. Take-profits that leave it nothing to reduce are cancelled."""
+        held = action.held
+        filters = self._filters.get(held.instrument)
+        quantity = min(held.quantity, filters.max_quantity) if filters else held.quantity
+        stop = StopRequest(held.instrument, held.side.closes_with, action.level, action.swap_id, quantity)
+        for last in (False, True):
+            try:
+                await self._venue.place_algo(stop)
+            except VenueError as e:
+                if e.outcome.meaning is Meaning.DUPLICATE_ID:
+                    return  # an earlier attempt of ours rests
+                if last or e.outcome.meaning not in (Meaning.NOTHING_TO_REDUCE, Meaning.REDUCE_ONLY_FULL):
+                    raise
+                for order in await self._resting(held.instrument):
+                    if not order.algo:
+                        await self._cancel(order)
+            else:
+                return
+
+    async def _cancel_named(self, instrument: str, client: str) -> None:
+        try:
+            await self._venue.cancel_algo(instrument, client)
+        except VenueError as e:
+            if e.outcome.meaning is not Meaning.NO_SUCH_ORDER:
+                raise
 
     async def _close(self, action: Close) -> None:
         """Take-profits first: a full ladder would leave the close nothing to reduce."""
@@ -289,32 +420,6 @@ class Guardian:
             log.error("report not kept: the log has been away too long", report=report.model_dump(mode="json"))
 
 
-def _held(position: VenuePosition) -> Held:
-    return Held(
-        position.instrument,
-        position.side,
-        abs(position.quantity),
-        position.entry_price,
-        position.mark,
-        position.liquidation_price,
-        position.at,
-    )
-
-
-def _resting(order: VenueOrder) -> Resting:
-    algo = order.book is Book.ALGO
-    return Resting(
-        order.instrument,
-        order.client_id,
-        algo,
-        order.type,
-        order.side,
-        order.trigger_price if algo else order.price,
-        order.quantity - order.filled,
-        order.close_position,
-    )
-
-
 def _close_id(held: Held) -> str:
     return client_id(Purpose.GUARDIAN, "passed", held.instrument, held.side, held.entry, held.at)
 
@@ -324,7 +429,7 @@ def _now_ms() -> float:
 
 
 def first_policy(settings: Settings) -> Policy:
-    """The guardian's levels: the file's policy, else the default one. It does not follow the log, which it must not need."""
+    """What counts before, or without, the log's word: the file's policy, else the default one."""
     if settings.policy_file is None:
         return Policy()
     try:
@@ -340,10 +445,15 @@ def metrics(guardian: Guardian) -> Mapping[str, float]:
         "sweeps": guardian.sweeps,
         "stops_placed": guardian.placed,
         "closes": guardian.closed,
+        "swaps": guardian.swaps,
         "orphans_canceled": guardian.orphans,
         "failures": guardian.failures,
         "unprotected_positions": len(naked),
         "unprotected_seconds": max(naked.values(), default=0.0),
+        "unprotected_seconds_notional": guardian.unprotected_seconds_notional,
+        "fill_to_stop_seconds": guardian.protected[-1] if guardian.protected else 0.0,
+        "fill_to_stop_worst_seconds": max(guardian.protected, default=0.0),
+        "alert": float(guardian.alert),
         "socket_rebuilds": guardian.stream.rebuilds,
     }
 

@@ -21,11 +21,12 @@ def inputs_of(worker: str) -> list[str]:
 def lags(bootstrap: str, workers: Iterable[str]) -> dict[str, dict[str, int]]:
     """{worker: {topic: records not yet applied}}; a partition that was never committed counts whole.
 
-    Policy versions are followed without a group (history apart), so they are no lag of a stage.
+    What is followed without a group (history apart) is no lag of a stage.
     """
     chosen = list(workers)
     wanted = {
-        worker: [t for t in inputs_of(worker) if t != topics.POLICY_VERSIONS.name or worker == "history"] for worker in chosen
+        worker: [t for t in inputs_of(worker) if topics.BY_NAME[t] not in topics.FOLLOWED or worker == "history"]
+        for worker in chosen
     }
     ends = offsets(bootstrap, {name for names in wanted.values() for name in names})
 

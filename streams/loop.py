@@ -40,14 +40,22 @@ class Loop:
         self._problems: Callable[[], Sequence[str]] = lambda: ["starting"]
         self._metrics: Callable[[], Mapping[str, float]] = dict
         self._needs_log = True
+        self.feed_age_ms: Callable[[], int | None] = lambda: None
 
     def tell(
-        self, problems: Callable[[], Sequence[str]], metrics: Callable[[], Mapping[str, float]], *, needs_log: bool = True
+        self,
+        problems: Callable[[], Sequence[str]],
+        metrics: Callable[[], Mapping[str, float]],
+        *,
+        needs_log: bool = True,
+        feed_age_ms: Callable[[], int | None] = lambda: None,
     ) -> None:
         """`problems`: why it is not ready. `metrics`: gauges by name; served as qt_<worker>_<name>. Both from any thread.
 
-        `needs_log` False: it works and is ready while the log is away, and a lost record does not end it.
+        `needs_log` False: it works and is ready while the log is away, and a lost record does not end it. `feed_age_ms`: for
+        heartbeats, of who holds the feed.
         """
+        self.feed_age_ms = feed_age_ms
         self._problems, self._metrics, self._needs_log = problems, metrics, needs_log
         self.outlet.vital = needs_log
 
@@ -80,7 +88,7 @@ async def _run(name: str, settings: Settings, work: Callable[[Loop], Awaitable[N
     outlet = Outlet(settings.bootstrap, name)
     loop = Loop(name, settings, outlet)
     pulse = Pulse("the event loop")
-    vitals = Vitals(name, f"{name}-{settings.worker_index}", loop.counts, loop.problems)
+    vitals = Vitals(name, f"{name}-{settings.worker_index}", loop.counts, loop.problems, lambda: loop.feed_age_ms())
     stop, beating = asyncio.Event(), asyncio.Event()
     beating.set()
     events = asyncio.get_running_loop()

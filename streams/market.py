@@ -34,6 +34,8 @@ log = logs.get(__name__)
 PATIENCE_S = 10.0
 """How long the exchange may take to tell trades that its stream has skipped, before the hole is accepted and counted."""
 FLUSH_S = 2.0
+LEAP_MS = 6 * 3_600_000
+"""Further ahead of all that was heard no message is believed before the exchange, asked by REST, says the same time."""
 
 
 class Gateway:
@@ -42,6 +44,7 @@ class Gateway:
     def __init__(self, settings: Settings, venue: BinanceUsdm, outlet: Outlet, processed: Counter[str]) -> None:
         self.holes = 0
         self.repairs = 0
+        self.leaps = 0
         self.ready = False
         self._settings = settings
         self._venue = venue
@@ -80,7 +83,7 @@ class Gateway:
         """After `run` has been cancelled: what is open, a last tick, and the log's word on all of it."""
         await asyncio.gather(self.stream.close(), self._quotes.close())
         if self._cutter is not None:
-            self._outlet.send([*self.cutter.second(self._age_ms()), *self._marks.records(self.cutter.watermark)])
+            self._outlet.send([*self.cutter.second(self.age_ms()), *self._marks.records(self.cutter.watermark)])
         if left := await self._outlet.flush(FLUSH_S):
             log.warning("records not acknowledged", records=left)
 
@@ -101,6 +104,11 @@ class Gateway:
         cutter, marks, send = self.cutter, self._marks, self._outlet.send
         now_ms = time.monotonic() * 1000
         for message in messages:
+            if not isinstance(message, BestQuote) and message.at > cutter.watermark + LEAP_MS:
+                self.leaps += 1
+                log.error("a message from the far future", instrument=message.instrument, at=message.at, now=cutter.watermark)
+                self.stream.doubt(f"{message.instrument} told a time of {message.at}, {cutter.watermark} was the latest")
+                break  # the next connection begins with the exchange's own word on the time
             if isinstance(message, TradeSeen):
                 send(cutter.passed(message.at))
                 trade = message.trade
@@ -140,7 +148,7 @@ class Gateway:
             await asyncio.sleep(1.0 - time.time() % 1.0)
             if self._cutter is not None and self.ready:
                 await self._outlet.room()
-                self._outlet.send(self.cutter.second(self._age_ms()))
+                self._outlet.send(self.cutter.second(self.age_ms()))
 
     async def _say_marks(self) -> None:
         """Each partition once a wall second, one after the other: no mark waits behind those of eleven others."""
@@ -152,7 +160,7 @@ class Gateway:
                 await self._outlet.room()
                 self._outlet.send(self._marks.records(self.cutter.watermark, (slot % PARTITIONS,)))
 
-    def _age_ms(self) -> int:
+    def age_ms(self) -> int:
         return int(self.stream.silent_s * 1000)
 
     # -- what was missed
@@ -240,6 +248,7 @@ def metrics(gateway: Gateway) -> Mapping[str, float]:
         "time_ms": cutter.watermark if cutter else 0,
         "holes": gateway.holes,
         "repairs": gateway.repairs,
+        "leaps": gateway.leaps,
         "socket_rebuilds": gateway.stream.rebuilds,
         "socket_unreadable": gateway.stream.unreadable,
         "feed_age_seconds": gateway.stream.silent_s,
@@ -256,6 +265,7 @@ async def work(loop: Loop) -> None:
         loop.tell(
             problems=lambda: () if gateway.ready else ("the feed is not repaired yet",),
             metrics=lambda: metrics(gateway),
+            feed_age_ms=lambda: gateway.age_ms() if gateway.ready else None,
         )
         try:
             await gateway.run()

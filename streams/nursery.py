@@ -97,6 +97,10 @@ class Nursery:
     def stop(self) -> None:
         children.stop(self._process, 2.0)
 
+    def abandon(self) -> None:
+        """It hangs: it and all its children go, which tells their ends; the next start makes a new one."""
+        children.kill(self._process)
+
     def _open(self) -> None:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as out:

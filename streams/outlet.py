@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from infra import logs
 from streams.envelope import Outgoing, seal
@@ -118,6 +118,10 @@ class Outlet:
                 if len(self._waiting) > WAITING:
                     self._room.clear()
                 return
+            except KafkaException as e:  # the broker knows no such topic
+                self._lost(f"{record.topic}/{record.partition}: {e}")
+                if self.vital:
+                    return
             self._waiting.popleft()
             self.sent += 1
         self._room.set()
@@ -126,9 +130,13 @@ class Outlet:
         self._answered = time.monotonic()
         if error is None:
             self.acknowledged += 1
-        elif self.failed is None:
-            self.failed = f"{message.topic()}/{message.partition()}: {error.str()}"
-            log.error("record not delivered", why=self.failed)
+        else:
+            self._lost(f"{message.topic()}/{message.partition()}: {error.str()}")
+
+    def _lost(self, why: str) -> None:
+        if self.failed is None:
+            self.failed = why
+            log.error("record not delivered", why=why)
 
     def _error(self, error: KafkaError) -> None:
         if error.fatal():

@@ -18,6 +18,8 @@ from infra.errors import UserError
 from infra.settings import Settings
 
 ANSWER_S = 60
+NO_CODE = r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.)*\"|`(?:[^`\\]|\\.)*`|--[^\n]*|/\*.*?\*/"
+"""Strings, quoted names, comments."""
 QUESTIONS = ("SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS")
 
 
@@ -38,11 +40,11 @@ def connect(settings: Settings) -> Client:
 
 def ask(settings: Settings, query: str) -> tuple[list[str], list[list[Any]]]:
     """Columns and rows. Raises UserError for what is no question, and with ClickHouse's own word for a query that it refuses."""
-    word = re.sub(r"^(\s|\(|--[^\n]*\n|/\*.*?\*/)*", "", query, flags=re.S).split(maxsplit=1)[:1]
-    if not word or word[0].upper().rstrip(";") not in QUESTIONS:
+    bare = re.sub(NO_CODE, " ", query, flags=re.S).strip(" \t\n(;")
+    if bare.partition(" ")[0].split("\n")[0].upper() not in QUESTIONS or ";" in bare:
         raise UserError(
             f"{query.strip()[:60]!r} is not run",
-            f"the history is only read here: a query begins with {', '.join(QUESTIONS)}",
+            f"the history is only read here: one query, which begins with {', '.join(QUESTIONS)}",
             "write with ClickHouse's own tools, on tables of your own",
         )
     client = connect(settings)

@@ -6,9 +6,7 @@ short; whether there was enough to trade is the reader's to judge.
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.request
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -20,6 +18,7 @@ from infra.broker.admin import offsets, ping
 from infra.broker.reading import read_all
 from infra.clickhouse.audit import history_equality
 from infra.settings import Settings
+from infra.venue import by_hand
 from schemas import topics
 from streams.lag import lags
 from streams.launcher import Stack
@@ -99,8 +98,7 @@ def failures(report: dict[str, Any]) -> list[str]:
 
 def exchange_audit(settings: Settings, since: float) -> dict[str, Any]:
     """The exchange's own account: all fills and orders, positions and protection since a moment of the wall (epoch s)."""
-    with urllib.request.urlopen(f"{settings.exchange_control_url}/control/audit?since={since:.3f}", timeout=10.0) as answer:
-        found: dict[str, Any] = json.loads(answer.read())
+    found: dict[str, Any] = by_hand.ask(settings.exchange_control_url, f"audit?since={since:.3f}", 10.0)
     return found
 
 

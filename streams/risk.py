@@ -1,4 +1,7 @@
-"""risk: signal.decisions (and what is open, ordered and owned) -> risk.verdicts, trade.entries. One active instance."""
+"""risk: signal.decisions (and what is open, ordered and owned) -> risk.verdicts, trade.entries. One active instance.
+
+The brakes stand here too: whatever trips them -> breaker.states, risk.states (docs/adr/0009).
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,36 @@ from typing import Any
 from infra.settings import Settings
 from processors import risk
 from schemas import topics
+from schemas.operations import Audit, CommandKind, Heartbeat
+from schemas.risk import ALL
 from schemas.trading import AccountSnapshot
 from streams.app import run_stage
+from streams.brakes import Lights
 from streams.filters import read_filters
 from streams.stage import Stage, by_instrument
 
 
 def keys(event: Any, known: Sequence[str]) -> Sequence[str]:
-    """The account has a key of its own."""
-    return (risk.ACCOUNT,) if isinstance(event, AccountSnapshot) else by_instrument(event, known)
+    """The account has a key of its own, and whatever speaks of the whole system concerns that one."""
+    if isinstance(event, AccountSnapshot | Heartbeat):
+        return (risk.ACCOUNT,)
+    if isinstance(event, Audit):
+        return concerned(event, known)
+    return by_instrument(event, known)
+
+
+def concerned(audit: Audit, known: Sequence[str]) -> Sequence[str]:
+    """A command's keys: of a breaker its symbol, of `*` all that there are; of a stop the account."""
+    if not audit.accepted:
+        return ()
+    match audit.kind:
+        case CommandKind.STOP | CommandKind.RESUME:
+            return (risk.ACCOUNT,)
+        case CommandKind.BREAKER_RESET | CommandKind.BREAKER_OVERRIDE:
+            scope = risk.scope_of(audit)
+            return (risk.ACCOUNT, *(name for name in known if name != risk.ACCOUNT)) if scope == ALL else (scope,)
+        case _:
+            return ()
 
 
 STAGE = Stage(
@@ -29,8 +53,12 @@ STAGE = Stage(
         topics.TRADE_POSITIONS,
         topics.TRADE_CLOSED,
         topics.ACCOUNT_SNAPSHOTS,
+        topics.ACCOUNT_CORRECTIONS,
+        topics.GUARDIAN_REPORTS,
+        topics.CONTROL_AUDIT,
+        topics.HEALTH_HEARTBEATS,
     ),
-    outputs=(topics.RISK_VERDICTS, topics.TRADE_ENTRIES),
+    outputs=(topics.RISK_VERDICTS, topics.TRADE_ENTRIES, topics.BREAKER_STATES, topics.RISK_STATES),
     state=risk.State,
     step=partial(risk.step, filters={}),
     keys=keys,
@@ -41,4 +69,4 @@ STAGE = Stage(
 
 def main(settings: Settings) -> None:
     filters = read_filters(settings, open_only=True)
-    run_stage(replace(STAGE, step=partial(risk.step, filters=filters)), settings)
+    run_stage(replace(STAGE, step=partial(risk.step, filters=filters), observer=Lights()), settings)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import urllib.request
 from typing import Any
 
 from infra.broker.admin import offsets, require
 from infra.errors import UserError
 from infra.probe import ask
 from infra.settings import Settings
+from infra.venue import by_hand
 from schemas import topics
 from streams.lag import lags
 from streams.queries import rows_of
@@ -55,8 +54,7 @@ def usual_probes(settings: Settings) -> dict[str, str]:
 def exchange(settings: Settings) -> dict[str, Any] | None:
     """Opened, closed and open positions and the worst unprotected time, or None when the exchange is away."""
     try:
-        with urllib.request.urlopen(f"{settings.exchange_control_url}/control/audit", timeout=2.0) as answer:
-            audit = json.loads(answer.read())
+        audit = by_hand.ask(settings.exchange_control_url, "audit", 2.0)
     except OSError:
         return None
     found = {name: audit[name] for name in ("opened", "closed", "fills", "unprotected_worst_s")}

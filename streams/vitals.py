@@ -103,8 +103,16 @@ class Metrics:
 class Vitals:
     """Who we are and how we are, as a heartbeat tells it."""
 
-    def __init__(self, worker: str, member: str, counts: Counts, problems: Callable[[], list[str]]) -> None:
+    def __init__(
+        self,
+        worker: str,
+        member: str,
+        counts: Counts,
+        problems: Callable[[], list[str]],
+        feed_age_ms: Callable[[], int | None] = lambda: None,
+    ) -> None:
         self._worker, self._member, self._counts, self._problems = worker, member, counts, problems
+        self._feed_age_ms = feed_age_ms
         self._started_at = int(time.time() * 1000)
 
     def heartbeat(self) -> Heartbeat:
@@ -123,6 +131,7 @@ class Vitals:
             recovered_gaps=self._counts.recovered_gaps,
             dead_letters=self._counts.dead_letters,
             rss_mb=round(rss_mb(), 1),
+            feed_age_ms=self._feed_age_ms(),
         )
 
 

@@ -26,7 +26,7 @@ def run_worker(name: str, settings: Settings) -> None:
     """
     if name not in MODULES:
         raise UserError(f"no worker {name!r}", "there is none of that name", f"one of: {', '.join(MODULES)}")
-    logs.configure(name, settings.log_level, (settings.api_key.get_secret_value(), settings.api_secret.get_secret_value()))
+    logs.configure(name, settings.log_level, settings.secrets)
     try:
         importlib.import_module(MODULES[name]).main(settings)
     except UserError as e:

@@ -27,6 +27,8 @@ def server_properties(host: str, port: int, controller_port: int, log_dirs: Path
         "default.replication.factor": 1,
         "min.insync.replicas": 1,
         "offsets.topic.num.partitions": 4,
+        # a group that was away for longer than Kafka's week would find its place gone, and history write everything twice
+        "offsets.retention.minutes": 5 * 366 * 24 * 60,
         "offsets.topic.replication.factor": 1,
         "transaction.state.log.num.partitions": 4,
         "transaction.state.log.replication.factor": 1,

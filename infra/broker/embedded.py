@@ -16,13 +16,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import subprocess
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 
-from infra import children
+from infra import children, logs
 from infra.broker import prepared
 from infra.broker.admin import TopicSpec, answers, ensure_topics
 from infra.broker.artifacts import ensure_jars, locked_kafka_version
@@ -35,6 +35,7 @@ HOST = "127.0.0.1"
 LOCK_PATIENCE_S = 5.0
 STARTED = "Kafka Server started"
 # what the broker's log says -> what a person should know
+log = logs.get(__name__)
 _KNOWN_ENDS = (
     ("No space left on device", "no space is left for {data}", "free space there, or set QT_RUN_DIR to another disk"),
     ("Address already in use", "port {port} or {controller_port} is in use", "stop what listens there, or choose ports"),
@@ -69,6 +70,8 @@ class EmbeddedKafka:
         self.heap_max_mb = heap_max_mb
         self.fresh = fresh
         self._archive_to = archive_to
+        self._started_again = False
+        self._has_run = False
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -112,6 +115,8 @@ class EmbeddedKafka:
             self._write_files()
             if not (self._formatted.exists() and (self._kafka_dir / "meta.properties").exists()):
                 self._formatted.write_text(f"{prepared.copy_formatted(self._kafka_dir)} {self.version}\n")
+            else:
+                self._has_run = True  # its records are never given up for a spoilt template
             with self._out.open("wb") as out:
                 run = [*command, "kafka.Kafka", str(self._properties)]
                 self.process = children.spawn(run, stdout=out, env=_environment())
@@ -123,13 +128,28 @@ class EmbeddedKafka:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if self.poll() is not None:
-                raise self.why_ended()
+                if not self._start_again():
+                    raise self.why_ended()
+                continue
             # the log's word first: a client that comes too early only backs off, and the open port says too little
             if STARTED in _tail(self._out) and answers(self.bootstrap, min(5.0, deadline - time.monotonic())):
                 return
             time.sleep(0.05)
         self.stop(timeout_s=2)
         raise self._failure(f"it did not answer within {timeout_s:.0f} s")
+
+    def _start_again(self) -> bool:
+        """Once, with what is prepared made anew: a broker that ends at its start may have been given something spoilt."""
+        told = _tail(self._out)
+        if self._archive_to is not None or self._started_again or any(sign in told for sign, _, _ in _KNOWN_ENDS):
+            return False
+        self._started_again = True
+        log.warning("Kafka ended at its start: what is prepared for it is made anew", code=self.poll())
+        prepared.forget(find_java())
+        if not self._has_run:
+            self._formatted.unlink(missing_ok=True)
+        self.start()
+        return True
 
     def poll(self) -> int | None:
         """None while the process runs, else its exit code (negative: the signal). -1 if it was never started."""
@@ -178,10 +198,12 @@ class EmbeddedKafka:
 
     def _prepare(self, java: Java, class_path: str) -> None:
         """Once per machine (infra/broker/prepared.py)."""
+        if prepared.is_formatted() and prepared.is_whole(prepared.classes(java)):
+            return
         with prepared.alone():
-            if not prepared.formatted().exists():
+            if not prepared.is_formatted():
                 self._format([str(java.path), *self._jvm_options(), "-cp", class_path])
-            if not prepared.classes(java).exists():
+            if not prepared.is_whole(prepared.classes(java)):
                 self._archive_classes(prepared.classes(java))
 
     def _format(self, command: list[str]) -> None:
@@ -194,29 +216,35 @@ class EmbeddedKafka:
                 if children.spawn(tool, stdout=out, env=_environment()).wait() != 0:
                     out.seek(0)
                     raise self._failure("formatting failed", out.read().decode(errors="replace"))
+            shutil.rmtree(prepared.formatted(), ignore_errors=True)
             os.replace(target, prepared.formatted())
 
     def _archive_classes(self, archive: Path) -> None:
-        """By a first broker that starts and ends. Whatever stands in its way, brokers start without."""
+        """By a first broker that starts and ends. What stands in its way is told; brokers start without until one succeeds."""
         with tempfile.TemporaryDirectory(dir=prepared.home()) as there:
             made = Path(there) / "classes.jsa"
             port, controller_port = free_ports(2)
             first = EmbeddedKafka(Path(there) / "kafka", port, controller_port, archive_to=made)
-            with suppress(UserError):
+            try:
                 first.start()
                 first.wait_ready()
                 ensure_topics(first.bootstrap, [TopicSpec("classes", 2, {"cleanup.policy": "compact"})])
-                first.stop(60.0)
-            if made.exists():
-                os.replace(made, archive)
-            else:
-                archive.touch()
+            except UserError as e:
+                log.warning("no archive of Kafka's classes was made: starts take longer", why=f"{e.what}: {e.why}")
+                return
+            finally:
+                clean = first.stop(60.0)
+            if clean:
+                made.touch()  # empty: this Java makes none
+                prepared.keep(made, archive)
 
     def _class_options(self, java: Java) -> list[str]:
         if self._archive_to is not None:
             return [f"-XX:ArchiveClassesAtExit={self._archive_to}"]
         archive = prepared.classes(java)
-        return [f"-XX:SharedArchiveFile={archive}"] if archive.stat().st_size else []
+        if not prepared.is_whole(archive) or not archive.stat().st_size:
+            return []
+        return [f"-XX:SharedArchiveFile={archive}", "-XX:+IgnoreUnrecognizedVMOptions", "-XX:+VerifySharedSpaces"]
 
     def _wait_for_data_dir(self) -> None:
         """Kafka holds a file lock while it lives; a predecessor that is just dying gets a few seconds."""

@@ -9,6 +9,7 @@ Both are JVM runs of seconds; without them a start costs twice the CPU.
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import uuid
 from base64 import urlsafe_b64encode
@@ -35,6 +36,40 @@ def formatted() -> Path:
 def classes(java: Java) -> Path:
     """An empty file: this Java cannot make one."""
     return home() / f"classes-{sha256(java.told.encode()).hexdigest()[:16]}.jsa"
+
+
+def is_formatted() -> bool:
+    """Whether the template can be copied; one whose identity is spoilt cannot."""
+    try:
+        told = (formatted() / "meta.properties").read_text()
+    except (OSError, UnicodeDecodeError):
+        return False
+    return "cluster.id=" in told and "node.id=" in told
+
+
+def is_whole(archive: Path) -> bool:
+    """Whether an archive is as long as the one that was made: the JVM dies of a shorter one."""
+    try:
+        return archive.stat().st_size == int(_length(archive).read_text())
+    except (OSError, ValueError):
+        return False
+
+
+def keep(made: Path, archive: Path) -> None:
+    """Puts an archive (an empty file where none could be made) where brokers find it."""
+    _length(archive).write_text(f"{made.stat().st_size}")
+    os.replace(made, archive)
+
+
+def forget(java: Java) -> None:
+    """Both are made anew at the next start."""
+    with alone():
+        classes(java).unlink(missing_ok=True)
+        shutil.rmtree(formatted(), ignore_errors=True)
+
+
+def _length(archive: Path) -> Path:
+    return archive.with_suffix(".length")
 
 
 @contextmanager

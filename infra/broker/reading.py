@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from infra import logs
 from infra.errors import UserError
 
 PATIENCE_S = 30.0
+ASK_S = 10.0
 
 
 def read_all(bootstrap: str, topic: str, ends: Mapping[int, tuple[int, int]]) -> Iterator[Message]:
@@ -38,5 +40,37 @@ def read_all(bootstrap: str, topic: str, ends: Mapping[int, tuple[int, int]]) ->
                     f"{bootstrap} gave no records for {PATIENCE_S:.0f} s",
                     "look at the broker (`quantum doctor`)",
                 )
+    finally:
+        consumer.close()
+
+
+def first_offset(bootstrap: str, topic: str, partition: int, at_least: int) -> int | None:
+    """The first record at or behind an offset, as the broker tells; None: there is none yet. Blocks."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "none",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 20,
+            "logger": logs.librdkafka,
+        }
+    )
+    try:
+        consumer.assign([TopicPartition(topic, partition, at_least)])
+        deadline = time.monotonic() + ASK_S
+        while time.monotonic() < deadline:
+            message = consumer.poll(0.5)
+            if message is None:
+                continue
+            error = message.error()
+            if error is None:
+                return message.offset()
+            if error.code() == KafkaError._PARTITION_EOF:
+                return None
+            if error.fatal():
+                raise KafkaException(error)
+        return at_least
     finally:
         consumer.close()

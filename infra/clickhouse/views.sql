@@ -129,3 +129,17 @@ FROM
         held.1 AS instrument, held.2 AS plan_id, held.3 AS plan_revision, held.4 AS plan_mode, held.5 AS hold_mark
     FROM (SELECT * FROM trade_exit_decisions WHERE type = 'trade.exit-holds' AND k_error = '' ORDER BY k_offset LIMIT 1 BY event_id)
 );
+
+-- What stood without a stop, for how long: every interval that the guardian has told, by what ended it. PROTECTED: from fill to stop.
+CREATE OR REPLACE VIEW unprotected AS
+SELECT account, instrument, at, action, unprotected_s, notional, unprotected_s * notional AS seconds_notional, detail, client_id
+FROM (SELECT * FROM guardian_reports WHERE k_error = '' ORDER BY k_offset LIMIT 1 BY event_id)
+WHERE action IN ('PROTECTED', 'STOP_PLACED', 'SWAPPED', 'ADOPTED', 'CLOSED', 'FAILED');
+
+-- The brakes as they are now.
+CREATE OR REPLACE VIEW brakes AS
+SELECT account, scope, phase AS state, toString(reason) AS reason, evidence, since, may_reset_at, trips, actor
+FROM (SELECT * FROM breaker_states WHERE k_error = '' ORDER BY k_offset DESC LIMIT 1 BY account, scope)
+UNION ALL
+SELECT account, 'emergency stop', if(stopped, 'STOPPED', 'RUNNING'), arrayStringConcat(alarms, ','), arrayStringConcat(evidence, '; '), since, since, 0, actor
+FROM (SELECT * FROM risk_states WHERE k_error = '' ORDER BY k_offset DESC LIMIT 1 BY account);

@@ -29,6 +29,7 @@ from infra.broker.admin import offsets
 from infra.errors import UserError
 from infra.paths import CHECKOUT
 from infra.settings import Settings, load
+from infra.venue import by_hand
 from processors.filters import ceil_to
 from schemas import topics
 from streams.cli import any_ports
@@ -75,9 +76,7 @@ def _open_positions(settings: Settings) -> None:
     for instrument, filters in read_filters(settings, open_only=True).items():
         symbol = instrument.rsplit(".", 1)[1]
         quantity = ceil_to(max(4 * filters.min_notional / marks[symbol], 4 * filters.min_quantity), filters.step)
-        body = json.dumps({"symbol": symbol, "side": "BUY", "quantity": str(quantity)}).encode()
-        url = f"{settings.exchange_control_url}/control/trade"
-        urllib.request.urlopen(urllib.request.Request(url, method="POST", data=body), timeout=10).close()
+        by_hand.tell(settings.exchange_control_url, "trade", symbol=symbol, side="BUY", quantity=str(quantity))
 
 
 def _measure(stack: Stack, n: int) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from schemas.units import OrderSide, Source
 from streams.bench.matrix.cases import Case
 from streams.bench.matrix.exchange import FlatMarket
 from streams.bench.matrix.run import QUANTITY, Play
+from streams.brakes import StopFile
 from streams.desk import Desk
 from streams.envelope import Cause
 from streams.user_events import fill_event, update_event
@@ -93,7 +94,7 @@ class Stage:
 @asynccontextmanager
 async def street(directory: Path) -> AsyncIterator[Stage]:
     port, control_port = free_ports(2)
-    settings = Settings(exchange_port=port, exchange_control_port=control_port, symbols=SYMBOL)
+    settings = Settings(exchange_port=port, exchange_control_port=control_port, symbols=SYMBOL, run_dir=directory)
     keys = Keys("local-key", "local-secret")
     exchange = Exchange(
         FlatMarket([SYMBOL]), speed=1.0, keys=keys, balance=Decimal(10_000), directory=directory, identity={}, limits=False
@@ -101,7 +102,7 @@ async def street(directory: Path) -> AsyncIterator[Stage]:
     ready = asyncio.Event()
     serving = asyncio.create_task(exchange.serve(port, control_port, ready))
     await ready.wait()
-    desk = Desk(settings)
+    desk = Desk(settings, StopFile(settings))
     log = Log(desk)
     async with BinanceUsdm(settings) as venue:
         stream = user_stream(settings, venue)
@@ -186,3 +187,28 @@ async def test_entries_wait_until_a_position_from_before_is_protected(tmp_path: 
         assert stage.log.states(case.ids["entry"]) == [OrderState.PLANNED]
         await stage.venue.place_algo(StopRequest(KEY, OrderSide.SELL, Decimal("97.00"), other.ids["stop"]))
         await stage.until(lambda: OrderState.FILLED in stage.log.states(case.ids["entry"]))
+
+
+async def test_a_stop_file_ends_what_opens_before_it_is_sent_and_withdraws_what_rests_but_exits_pass(tmp_path: Path) -> None:
+    async with street(tmp_path) as stage:
+        resting, held, exit_ = play(), Play(Case("entry.planned", "none", "kill"), SYMBOL, 2), play().close()
+        stage.log.desk.on_live(partition_of(KEY), {KEY: stage.log.state})
+        bid = {"order_type": OrderType.LIMIT, "limit_price": Decimal("97.00"), "stop_price": Decimal("95.00")}
+        stage.log.take(resting.entry().model_copy(update=bid))
+        await stage.until(lambda: OrderState.ACKED in stage.log.states(resting.ids["entry"]))
+        stop_file = tmp_path / "stop"
+        stop_file.write_text("anna")
+        await stage.until(lambda: OrderState.CANCELED in stage.log.states(resting.ids["entry"]))
+        stage.log.take(held.entry())
+        await stage.until(lambda: OrderState.ABANDONED in stage.log.states(held.ids["entry"]))
+        (told,) = [o.reason for o in stage.log.said if o.client_id == held.ids["entry"] and o.state is OrderState.ABANDONED]
+        assert told == "EMERGENCY_STOP: stop file: anna"
+        assert [row["status"] for row in stage.orders()] == ["CANCELED"]
+        await stage.venue.place_order(OrderRequest(KEY, OrderSide.BUY, OrderType.MARKET, QUANTITY, "web-1"))
+        stage.log.take(exit_)
+        await stage.until(lambda: OrderState.FILLED in stage.log.states(exit_.client_id))
+        assert await stage.venue.positions() == []
+        stop_file.unlink()
+        again = Play(Case("entry.planned", "none", "kill"), SYMBOL, 3)
+        stage.log.take(again.entry())
+        await stage.until(lambda: OrderState.FILLED in stage.log.states(again.ids["entry"]))

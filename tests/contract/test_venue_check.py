@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from infra.errors import UserError
 from infra.paths import CHECKOUT
 from infra.ports import free_ports
 from infra.settings import Settings, load
+from infra.venue import by_hand
 from infra.venue.binance.client import BinanceUsdm
 from infra.venue.binance.filters import instrument_of
 from streams import acceptance_spot, doctor
@@ -54,9 +53,7 @@ def test_every_item_of_spot_passes_too(settings: Settings) -> None:
 
 
 def test_an_item_that_fails_is_named_and_the_others_are_tried(settings: Settings) -> None:
-    fault = json.dumps({"route": "DELETE order", "kind": "refuse-2011", "count": 1000}).encode()
-    url = f"{settings.exchange_control_url}/control/faults"
-    urllib.request.urlopen(urllib.request.Request(url, method="POST", data=fault), timeout=5).close()
+    by_hand.tell(settings.exchange_control_url, "faults", route="DELETE order", kind="refuse-2011", count=1000)
     items = {item["number"]: item for item in asyncio.run(check(settings, BTC))}
     assert not items[9]["ok"]
     assert "-2011" in items[9]["detail"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from decimal import Decimal
@@ -76,6 +77,12 @@ def write(writer: Writer) -> None:
     writer.insert("trade.positions", [Record(0, 10_000, NOW, b"sim/eth", None, ())], "tombstone")
 
 
+def golden(name: str, **changes: Any) -> Event:
+    told = json.loads((Path(__file__).parents[1] / "golden" / f"{name}.json").read_text())
+    (kind,) = [event for event in topics.BY_TYPE[name].events if event.type_name() == name]
+    return kind.model_validate_json(json.dumps(told | changes))
+
+
 def street() -> list[tuple[Event, str]]:
     """A decision that was filled, one that was refused, one that nobody has judged yet; an open position and a closed one."""
     common: dict[str, Any] = {"at": NOW, "account": "sim"}
@@ -132,6 +139,11 @@ def street() -> list[tuple[Event, str]]:
             ),
             "k",
         ),
+        (golden("breaker.state", phase="HALF_OPEN", reason="COOLED", at=NOW - 1), f"sim/{BTC}"),
+        (golden("breaker.state", event_id="b2"), f"sim/{BTC}"),
+        (golden("risk.state"), "sim"),
+        (golden("guardian.report", action="PROTECTED", unprotected_s=0.25, notional=800.0), BTC),
+        (golden("guardian.report", event_id="g2", action="ORPHAN_CANCELED"), BTC),
         (position("p1", BTC), "sim/btc"),
         (position("p2", ETH), "sim/eth"),
         (plan("p1", LegState.WANTED, 1), "sim/btc"),
@@ -389,6 +401,12 @@ def test_an_open_position_stands_once_with_the_plan_that_protects_it(sql: Client
     assert sql.query("SELECT instrument, position_id FROM positions_open").result_rows == [(BTC, "p1")], "a tombstone ends one"
     found = sql.query("SELECT position_id, plan_revision, has_stop, take_profits, toString(stop_price) FROM protection").result_rows
     assert found == [("p1", 2, True, 1, "63000")]
+
+
+def test_the_brakes_stand_as_they_were_last_and_what_was_bare_is_told_with_its_worth(sql: Client) -> None:
+    found = sql.query("SELECT scope, state, reason, trips FROM brakes ORDER BY scope").result_rows
+    assert found == [(BTC, "OPEN", "EXECUTION_ERRORS", 1), ("emergency stop", "STOPPED", "DAILY_DRAWDOWN", 0)]
+    assert sql.query("SELECT action, unprotected_s, seconds_notional FROM unprotected").result_rows == [("PROTECTED", 0.25, 200.0)]
 
 
 def test_a_round_trip_counts_once(sql: Client) -> None:

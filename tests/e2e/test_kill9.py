@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
-import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from infra import children
 from infra.settings import load
+from infra.venue.by_hand import tell
 from schemas import topics
 from streams import report as reports
 from streams.cli import any_ports
@@ -36,13 +34,6 @@ def run_for(stack: Stack, seconds: float) -> None:
     stack.watch(lambda: time.monotonic() > deadline)
 
 
-def control(stack: Stack, path: str, body: dict[str, Any]) -> None:
-    request = urllib.request.Request(
-        f"{stack.settings.exchange_control_url}{path}", data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
-    )
-    urllib.request.urlopen(request, timeout=5).close()
-
-
 def wait_all_ready(stack: Stack, timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while not all(isinstance(w.server, Process) and w.server.ready() for w in stack.workers()):
@@ -61,7 +52,7 @@ def test_killed_parts_come_back_and_everything_adds_up(tmp_path: Path) -> None:
             kill(stack, name)
             run_for(stack, chance.uniform(1, 2.5))
         # between SENDING and the answer: the exchange takes the next order and never answers; then its sender dies
-        control(stack, "/control/faults", {"route": "POST /fapi/v1/order", "kind": "accept-then-hang", "count": 1})
+        tell(stack.settings.exchange_control_url, "faults", route="POST /fapi/v1/order", kind="accept-then-hang", count=1)
         run_for(stack, 6)
         kill(stack, "execution")
         wait_all_ready(stack)

@@ -3,11 +3,9 @@ stop. Then two `features` workers share the partitions; one is killed and stays 
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
-import urllib.request
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -21,6 +19,7 @@ from infra.broker.reading import read_all
 from infra.ports import free_port
 from infra.settings import Settings, load
 from infra.venue.binance.filters import instrument_of
+from infra.venue.by_hand import tell
 from schemas import ids, topics
 from streams.cli import any_ports
 from streams.launcher import Stack, environment, python
@@ -60,9 +59,7 @@ def by_hand(settings: Settings) -> None:
     try:
         exchange.wait_ready()
         for symbol, (side, quantity) in BY_HAND.items():
-            body = json.dumps({"symbol": symbol, "side": side, "quantity": quantity}).encode()
-            url = f"{settings.exchange_control_url}/control/trade"
-            urllib.request.urlopen(urllib.request.Request(url, method="POST", data=body), timeout=10).close()
+            tell(settings.exchange_control_url, "trade", symbol=symbol, side=side, quantity=quantity)
     finally:
         exchange.stop()
 

@@ -21,6 +21,7 @@ from infra.paths import CHECKOUT
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
 
 CANARY = "canary-7f3a9c51d2-secret"
+TOKEN = "canary-0b6d2e84f1-token"
 Up = Callable[..., Any]
 
 
@@ -42,13 +43,14 @@ def look_inside(run: Any) -> None:
         "doctor": ["doctor", "--json"],
         "policy": ["policy", "set", "risk.max_positions=7", "--reason", "a smaller book", "--json"],
         "refused": ["policy", "set", "risk.leverage=30", "--json"],
+        "resume": ["resume", "--reason", "nothing stops it", "--json"],
     }.items():
         run.asked[name] = run.ask(*command)
 
 
 @pytest.fixture(scope="module")
 def synthetic(up: Up, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    run = up(tmp_path_factory.mktemp("street"), "--for", "60", QT_API_SECRET=CANARY)
+    run = up(tmp_path_factory.mktemp("street"), "--for", "60", QT_API_SECRET=CANARY, QT_ADMIN_TOKEN=TOKEN)
     return run.go(look_inside)
 
 
@@ -76,6 +78,8 @@ def test_the_command_line_tells_the_truth_during_the_run(synthetic: Any) -> None
     assert refused["accepted"] is False
     assert "leverage" in refused["detail"]
     assert isinstance(json.loads(synthetic.asked["positions"])["positions"], list)
+    resumed = json.loads(synthetic.asked["resume"])
+    assert (resumed["accepted"], resumed["stopped"], resumed["alarms"]) == (True, False, [])
 
 
 def test_a_secret_appears_nowhere(synthetic: Any) -> None:
@@ -83,10 +87,13 @@ def test_a_secret_appears_nowhere(synthetic: Any) -> None:
     assert "**********" in synthetic.asked["config"]
     for text in (synthetic.output, json.dumps(synthetic.report), *synthetic.asked.values()):
         assert CANARY not in text
+        assert TOKEN not in text
     left = [path for path in synthetic.run_dir.rglob("*") if path.is_file()]
     assert left
     for path in left:
-        assert CANARY.encode() not in path.read_bytes(), path
+        found = path.read_bytes()
+        assert CANARY.encode() not in found, path
+        assert TOKEN.encode() not in found, path
 
 
 def test_logs_are_one_json_object_a_line(synthetic: Any) -> None:

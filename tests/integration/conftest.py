@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +24,7 @@ from infra.paths import CHECKOUT
 from infra.ports import free_port, free_ports
 from infra.probe import ask
 from infra.settings import Settings
+from infra.venue import by_hand
 from schemas import topics
 from streams.envelope import Undecodable, decode
 from streams.nursery import Nursery
@@ -198,7 +197,7 @@ class Street:
     def make_topics_of(self, name: str) -> None:
         """What it reads and writes: all topics together are 330 partitions, seconds of the broker's time."""
         if name not in self._ready_for:
-            own = [t for t in topics.ALL if name in (*t.produced_by, *t.consumed_by) or t is topics.POLICY_VERSIONS]
+            own = [t for t in topics.ALL if {name, "*"} & {*t.produced_by, *t.consumed_by} or t in topics.FOLLOWED]
             specs = [TopicSpec(t.name, t.partitions, t.config) for t in own]
             ensure_topics(self.kafka.bootstrap, specs + [spec for spec in state_topics() if spec.name == f"state.{name}"])
             self._ready_for.add(name)
@@ -212,16 +211,13 @@ class Street:
     def control(self, what: str) -> Any:
         """GET /control/WHAT, None while the exchange is away."""
         try:
-            with urllib.request.urlopen(f"{self.direct.exchange_control_url}/control/{what}", timeout=5) as answer:
-                return json.load(answer)
+            return by_hand.ask(self.direct.exchange_control_url, what)
         except OSError:
             return None
 
     def by_hand(self, act: str, **body: Any) -> None:
         """Something that no client of ours does (POST /control/ACT)."""
-        url = f"{self.direct.exchange_control_url}/control/{act}"
-        request = urllib.request.Request(url, method="POST", data=json.dumps(body).encode())
-        urllib.request.urlopen(request, timeout=5).close()
+        by_hand.tell(self.direct.exchange_control_url, act, **body)
 
     def records(self, topic: topics.Topic) -> list[tuple[int, Any]]:
         """(partition, event) of the whole topic, each partition in its order."""

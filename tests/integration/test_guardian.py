@@ -87,6 +87,32 @@ def test_without_the_log_it_protects_restores_and_cancels_and_tells_when_the_log
 
 
 @pytest.mark.timeout(90)
+def test_a_far_foreign_stop_makes_way_and_one_near_enough_is_left_alone(street: Any, eventually: Eventually) -> None:
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        street.by_hand("trade", symbol=symbol, side="BUY", quantity="0.1")
+
+    async def place(venue: BinanceUsdm) -> None:
+        for held in await venue.positions():
+            share = Decimal("0.9") if held.instrument == BTC else Decimal("0.985")
+            level = (held.entry_price * share).quantize(Decimal("0.1"))
+            await venue.place_algo(StopRequest(held.instrument, OrderSide.SELL, level, f"web-{held.instrument[-7:]}"))
+
+    ask(street, place)
+    guardian = street.worker("guardian", QT_GUARDIAN_SWEEP_S="2")
+    guardian.wait_ready()
+    eventually(lambda: {purpose_of(s.client_id) for s in stops(street) if s.instrument == BTC} == {Purpose.GUARDIAN}, 12)
+    eventually(lambda: len(stops(street)) == 2, 5)
+    (stop,) = [stop for stop in stops(street) if stop.instrument == BTC]
+    assert stop.close_position
+    assert [s.client_id for s in stops(street) if s.instrument == ETH] == ["web-ETHUSDT"]
+    eventually(lambda: bool(street.records(topics.GUARDIAN_REPORTS)), 10)
+    [report] = [event for _, event in street.records(topics.GUARDIAN_REPORTS) if event.action != "PROTECTED"]
+    assert report.action == "SWAPPED"
+    assert "web-BTCUSDT" in report.detail
+    assert guardian.end() < 3
+
+
+@pytest.mark.timeout(90)
 def test_with_its_stream_cut_a_sweep_finds_it(street: Any, eventually: Eventually) -> None:
     guardian = street.worker("guardian", QT_GUARDIAN_SWEEP_S="2")
     guardian.wait_ready()

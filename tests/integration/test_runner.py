@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -15,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.producer import message_accumulator
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient as Admin
 
@@ -127,6 +131,26 @@ def street(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Street]:
         children.kill(member.popen)
 
 
+class Odd(str):
+    def encode(self, *_: object) -> bytes:
+        return b"\xff\xfe"
+
+
+async def foreign(bootstrap: str, topic: str, partition: int) -> None:
+    """A record as clients of other languages may write it: its header key is no UTF-8."""
+    builder = message_accumulator.DefaultRecordBatchBuilder
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+    await producer.start()
+    try:
+        message_accumulator.DefaultRecordBatchBuilder = _DefaultRecordBatchBuilderPy
+        batch = producer.create_batch()
+        batch.append(key=b"x", value=b"{}", timestamp=None, headers=[(Odd("x"), b"1")])
+        await (await producer.send_batch(batch, topic, partition=partition))
+    finally:
+        message_accumulator.DefaultRecordBatchBuilder = builder
+        await producer.stop()
+
+
 def frame(n: int) -> hot.TradeFrame:
     return hot.TradeFrame(f"f{n}", "market.trade-frame", max(n, 0), KEY, n, [n], [1.0], [1.0], [0], "synthetic")
 
@@ -162,6 +186,14 @@ def test_a_life_poison_gaps_probes_heartbeats_drain(street: Street) -> None:
     until(lambda: first.metric("qt_dead_letters_total") == 4)
     letter = decode(topics.DEAD_LETTERS.name, street.read(topics.DEAD_LETTERS.name)[-1].value or b"")
     assert (letter.partition, letter.error) == (elsewhere, "Misplaced")
+
+    # a record that the client library cannot even parse, and one behind it
+    asyncio.run(foreign(street.kafka.bootstrap, TRADES, elsewhere))
+    street.producer.produce(TRADES, encode(frame(11)), KEY.encode(), partition=elsewhere)
+    street.producer.flush(20)
+    until(lambda: first.metric("qt_dead_letters_total") == 6)
+    letters = [decode(topics.DEAD_LETTERS.name, record.value or b"") for record in street.read(topics.DEAD_LETTERS.name)]
+    assert [(letter.offset, letter.error) for letter in letters[-2:]] == [(1, "Undecodable"), (2, "Misplaced")]
 
     # what it wrote is tied to its cause
     headers = street.read(FEATURES)[-1].headers

@@ -16,6 +16,8 @@ from schemas.models import BUILT_IN, ModelVersion
 from schemas.operations import Audit, Command, CommandKind, PolicyVersion
 from schemas.policy import Policy
 from schemas.signals import Strategy
+from schemas.signing import canonical, holds, signed
+from streams.control import signature_check
 
 CTX = Context("control.commands", 0, 0, Policy(), 0, "sim", {})
 
@@ -25,8 +27,8 @@ class Office:
         self.state: control.State | None = None
         self.count = 0
 
-    def take(self, command: Command) -> list[Any]:
-        result = control.step(self.state, command, CTX)
+    def take(self, command: Command, token: str = "") -> list[Any]:
+        result = control.step(self.state, command, CTX, signed=signature_check(token))
         self.state = msgspec.json.decode(msgspec.json.encode(result.state), type=control.State)
         return list(result.events)
 
@@ -187,3 +189,55 @@ def test_pointers_that_cannot_move_stay_with_the_reason() -> None:
     assert "at version 0, you saw 3" in refusal(registry.move("PROMOTE", "a", expected=3))
     assert registry.state is not None
     assert registry.state.models.number == 0
+
+
+TOKEN = "a-token-of-enough-characters"
+SIGNED = [CommandKind.RESUME, CommandKind.BREAKER_RESET, CommandKind.BREAKER_OVERRIDE]
+
+
+def wish(kind: CommandKind, n: int = 1, at: int = 5, reason: str = "mended", scope: str = "*") -> Command:
+    return Command(event_id=f"w{n}", at=at, kind=kind, actor="anna", reason=reason, body=json.dumps({"scope": scope}))
+
+
+def test_anyone_may_stop() -> None:
+    (audit,) = Office().take(wish(CommandKind.STOP, reason=""))
+    assert audit.accepted
+
+
+@pytest.mark.parametrize("kind", SIGNED)
+def test_what_opens_entries_again_wants_the_administrators_signature_and_is_audited_either_way(kind: CommandKind) -> None:
+    office = Office()
+    (audit,) = office.take(signed(wish(kind), TOKEN), TOKEN)
+    assert (audit.accepted, audit.detail, json.loads(audit.body)) == (True, "mended", {"scope": "*"})
+    assert "set QT_ADMIN_TOKEN and" in refusal(office.take(wish(kind, 2), TOKEN))
+    assert "not of the administrator's token" in refusal(office.take(signed(wish(kind, 3), TOKEN + "!"), TOKEN))
+    assert "no administrator's token is set" in refusal(office.take(signed(wish(kind, 4), TOKEN)))
+    assert "say why" in refusal(office.take(signed(wish(kind, 5, reason=" "), TOKEN), TOKEN))
+
+
+def test_a_signature_is_good_for_its_command_alone_and_holds_no_token() -> None:
+    one = signed(wish(CommandKind.BREAKER_RESET, scope="binance.usdm.BTCUSDT"), TOKEN)
+    assert holds(one, TOKEN)
+    assert TOKEN.encode() not in one.encode() + canonical(one)
+    for change in ({"event_id": "other"}, {"at": 6}, {"body": "{}"}, {"kind": CommandKind.RESUME}, {"actor": "b"}, {"reason": "x"}):
+        assert not holds(one.model_copy(update=change), TOKEN), change
+    assert not holds(one.model_copy(update={"signature": ""}), "")
+    with pytest.raises(ValueError, match="at least 16"):
+        signed(one, "short")
+
+
+def test_a_signed_command_that_is_written_again_much_later_is_refused() -> None:
+    office = Office()
+    old = signed(wish(CommandKind.RESUME), TOKEN)
+    office.take(old, TOKEN)
+    for n in range(2, 80):
+        (audit,) = office.take(signed(wish(CommandKind.RESUME, n, at=5 + n), TOKEN), TOKEN)
+        assert audit.accepted
+    assert "an old one" in refusal(office.take(old, TOKEN))
+    one_that_never_came = signed(wish(CommandKind.RESUME, 999, at=4), TOKEN)
+    assert "an old one" in refusal(office.take(one_that_never_came, TOKEN))
+
+
+def test_a_breaker_without_a_name_is_refused() -> None:
+    nameless = signed(wish(CommandKind.BREAKER_RESET, scope="BTC"), TOKEN)
+    assert "is no instrument" in refusal(Office().take(nameless, TOKEN))

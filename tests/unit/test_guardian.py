@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 
 import pytest
 
 from processors.filters import Filters
-from processors.guardian import CONFIRM_MS, ORPHAN_MS, CancelOrphan, Close, Finding, Held, PlaceStop, Resting, Seen, inspect
+from processors.guardian import CONFIRM_MS, NO_PLANS, ORPHAN_MS, CancelOrphan, Close, Finding, PlaceStop, Seen, inspect
+from processors.protection import Held, Planned, Resting, bare
 from schemas.ids import Purpose, client_id, purpose_of
 from schemas.policy import Policy
 from schemas.units import OrderSide, Side
@@ -38,10 +40,19 @@ def profit(price: str, quantity: str = "0.5", name: str = BTC) -> Resting:
     return Resting(name, ours, False, "LIMIT", OrderSide.SELL, D(price), D(quantity), False)
 
 
+def foreign(price: str, kind: str = "STOP_MARKET", quantity: str | None = None) -> Resting:
+    return Resting(BTC, "web_abc", True, kind, OrderSide.SELL, D(price), D(quantity or 0), quantity is None)
+
+
 def look(
-    now_ms: float, held: list[Held], orders: list[Resting], seen: Seen | None = None, scope: tuple[str, ...] = (BTC, ETH)
+    now_ms: float,
+    held: list[Held],
+    orders: list[Resting],
+    seen: Seen | None = None,
+    scope: tuple[str, ...] = (BTC, ETH),
+    plans: Mapping[str, Planned] = NO_PLANS,
 ) -> Finding:
-    return inspect(scope, held, orders, now_ms, seen or Seen(), POLICY, FILTERS)
+    return inspect(scope, held, orders, now_ms, seen or Seen(), POLICY, FILTERS, plans)
 
 
 def test_a_position_without_a_stop_gets_one_when_the_grace_is_over() -> None:
@@ -50,7 +61,7 @@ def test_a_position_without_a_stop_gets_one_when_the_grace_is_over() -> None:
     assert first.again_ms == GRACE_MS
     [action] = look(GRACE_MS, [long()], [], first.seen).actions
     assert isinstance(action, PlaceStop)
-    assert action.level == D("97500.0")
+    assert action.level == D("98000.0")
     assert purpose_of(action.client_id) is Purpose.GUARDIAN
     assert action.since_ms == 0
 
@@ -58,7 +69,7 @@ def test_a_position_without_a_stop_gets_one_when_the_grace_is_over() -> None:
 def test_a_short_is_stopped_above() -> None:
     [action] = look(GRACE_MS, [short()], [], look(0, [short()], []).seen).actions
     assert isinstance(action, PlaceStop)
-    assert action.level == D("102500.0")
+    assert action.level == D("102000.0")
 
 
 def test_a_covered_position_is_left_alone() -> None:
@@ -91,12 +102,51 @@ def test_fills_that_keep_coming_do_not_postpone_for_ever() -> None:
         [stop("97500", "0.4")],
         [profit("104000")],
         [stop("97500", name=ETH)],
+        [stop("96499")],
+        [foreign("97900")],
+        [foreign("98000", "STOP")],
+        [foreign("98000", "TRAILING_STOP_MARKET")],
+        [foreign("101000", "TAKE_PROFIT_MARKET")],
+        [foreign("98000", quantity="0.4")],
     ],
-    ids=["wrong side of the mark", "wrong direction", "too small", "a take-profit", "another instrument"],
+    ids=[
+        "wrong side of the mark",
+        "wrong direction",
+        "too small",
+        "a take-profit",
+        "another instrument",
+        "ours, farther than plan and slippage may have put it",
+        "foreign, wider than our own level",
+        "a stop-limit",
+        "a trailing stop",
+        "a conditional take-profit",
+        "foreign, too small",
+    ],
 )
 def test_what_does_not_protect_does_not_count(orders: list[Resting]) -> None:
+    """Neither for the guardian nor for entries that wait until all is protected."""
     seen = look(0, [long()], orders).seen
     assert any(isinstance(action, PlaceStop) for action in look(GRACE_MS, [long()], orders, seen).actions)
+    assert bare([long()], orders, POLICY) == [BTC]
+
+
+@pytest.mark.parametrize("orders", [[stop("96500")], [foreign("98000")], [foreign("98000", quantity="0.5")]])
+def test_what_protects_counts_wherever_it_comes_from(orders: list[Resting]) -> None:
+    assert look(GRACE_MS, [long()], orders, look(0, [long()], orders).seen).actions == ()
+    assert bare([long()], orders, POLICY) == []
+
+
+def test_a_plan_that_the_log_has_told_says_where_the_stop_was_and_how_wide_it_may_be() -> None:
+    plans = {BTC: Planned(Side.LONG, D(100_000), D(95_000))}
+    seen = look(0, [long()], [], plans=plans).seen
+    [action] = look(GRACE_MS, [long()], [], seen, plans=plans).actions
+    assert isinstance(action, PlaceStop)
+    assert action.level == D(95_000)
+    assert look(GRACE_MS, [long()], [stop("95000")], seen, plans=plans).actions == ()
+    other = {BTC: Planned(Side.LONG, D(80_000), D(76_000))}
+    [action] = look(GRACE_MS, [long()], [], look(0, [long()], []).seen, plans=other).actions
+    assert isinstance(action, PlaceStop)
+    assert action.level == D(98_000), "the plan of a position before this one counts for nothing"
 
 
 def test_quantity_stops_of_a_running_swap_count_together() -> None:

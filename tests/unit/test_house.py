@@ -129,7 +129,7 @@ def test_stages_consume_and_produce_what_the_registry_says() -> None:
     from streams.worker import stages
 
     for name, stage in stages().items():
-        declared = {topic.name for topic in topics.ALL if name in topic.consumed_by and topic is not topics.POLICY_VERSIONS}
+        declared = {topic.name for topic in topics.ALL if name in topic.consumed_by and topic not in topics.FOLLOWED}
         assert {topic.name for topic in stage.inputs} == declared, name
         written = {topic.name for topic in topics.ALL if name in topic.produced_by}
         assert {topic.name for topic in stage.outputs} == written, name

@@ -126,6 +126,28 @@ def test_workers_die_with_their_nursery_and_the_next_start_makes_a_new_one(tmp_p
         nursery.stop()
 
 
+def test_a_nursery_that_hangs_goes_with_the_worker_whose_death_it_does_not_tell(tmp_path: Path) -> None:
+    nursery = Nursery(python("streams.nursery"), tmp_path / "nursery.log")
+    try:
+        env = dict(os.environ) | {"QT_RUN_DIR": str(tmp_path), "QT_PROBE_PORT": "0", "QT_KAFKA_BOOTSTRAP": "127.0.0.1:1"}
+        process = Process("positions", [], env, tmp_path / "positions.jsonl", "http://127.0.0.1:1/readyz", 0.1, nursery)
+        worker = Watched("positions", process)
+        worker.start()
+        first = process.pid
+        assert first is not None
+        titled(first)
+        os.kill(psutil.Process(first).ppid(), signal.SIGSTOP)
+        process.alive_at = time.monotonic() - 1.0  # it was alive, and has not said so since
+        assert "was killed" in str(worker.tend())
+        deadline = time.monotonic() + 60
+        while worker.restarts == 0 and time.monotonic() < deadline:
+            worker.tend()
+            time.sleep(0.05)
+        assert process.pid not in (None, first)
+    finally:
+        nursery.stop()
+
+
 def test_a_worker_whose_end_is_not_told_yet_is_stopped_in_peace() -> None:
     """It ends, and before the nursery's word comes the launcher says SIGTERM."""
     gone = subprocess.Popen(["true"])

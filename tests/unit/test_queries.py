@@ -5,7 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from streams.queries import aligned
+import pytest
+
+from infra.errors import UserError
+from infra.settings import load
+from streams.queries import aligned, ask
 
 
 def test_an_answer_is_a_table_without_a_trace_of_python() -> None:
@@ -16,6 +20,22 @@ def test_an_answer_is_a_table_without_a_trace_of_python() -> None:
         'BTCUSDT      100  2026-01-02 03:04:05.678  NULL  {"trace_id": "a"}',
         "ETH         2.50  2026-01-02 03:04:05.678  true  {}",
     ]
+
+
+@pytest.mark.parametrize(
+    "query", ["DROP TABLE t", "SELECT 1; DROP TABLE t", "/* SELECT */ DROP TABLE t", "-- SELECT\nDROP TABLE t", " ", ""]
+)
+def test_only_one_question_is_asked(query: str) -> None:
+    with pytest.raises(UserError, match="is not run"):
+        ask(load(), query)
+
+
+@pytest.mark.parametrize(
+    "query", ["SELECT ';' FROM t;", "-- a;b\nWITH 1 AS x SELECT x", "(select `a;b` from t)", "DESCRIBE TABLE t", "show tables"]
+)
+def test_a_question_in_any_dress_goes_on(query: str) -> None:
+    with pytest.raises(UserError, match="does not answer"):
+        ask(load(clickhouse_url="http://127.0.0.1:1"), query)
 
 
 def test_no_rows_still_say_what_was_asked() -> None:

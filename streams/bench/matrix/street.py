@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -25,6 +24,7 @@ from infra.errors import UserError
 from infra.paths import CHECKOUT
 from infra.ports import free_port, free_ports
 from infra.probe import ask
+from infra.venue import by_hand
 from infra.venue.binance.filters import instrument_of
 from schemas import hot, topics
 from schemas.events import Event
@@ -228,11 +228,9 @@ class Street:
     # -- the exchange
 
     def control(self, method: str, what: str, **body: Any) -> Any:
-        url = f"http://127.0.0.1:{self._control}/control/{what}"
-        request = urllib.request.Request(url, method=method, data=json.dumps(body).encode() if method == "POST" else None)
+        """None while the exchange is away."""
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return json.load(answer)
+            return by_hand.tell(f"http://127.0.0.1:{self._control}", what, method=method, **body)
         except OSError:
             return None
 
