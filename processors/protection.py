@@ -74,8 +74,8 @@ def bounds(position: Held, policy: Policy, filters: Filters | None = None, plan:
     if position.entry <= 0:
         return Bounds(None, None, "the entry price is not known")
     sign, slippage = position.side.sign, policy.execution.max_slippage
-    level = position.entry * (1 - sign * min(policy.exits.stop_distance, policy.guardian.distance))
-    widest = position.entry * (1 - sign * (policy.exits.stop_distance + slippage))
+    level = position.entry * (1 - sign * min(policy.exits.widest_stop, policy.guardian.distance))
+    widest = position.entry * (1 - sign * (policy.exits.widest_stop + slippage))
     if plan is not None and plan.side is position.side and abs(plan.entry / position.entry - 1) <= slippage:
         level, widest = plan.stop, wider(plan.stop, widest, position.side)
     if position.liquidation > 0:
