@@ -5,7 +5,7 @@
 | DAILY_DRAWDOWN   | equity below the highest of the venue's day, in two snapshots in a row   | account.snapshots    |
 | WEEKLY_DRAWDOWN  | of the week, the same                                                    | account.snapshots    |
 | EMERGENCY_BRAKE  | loss since the start, or since the last resume, the same                 | account.snapshots    |
-| SYSTEM_HEALTH    | a vital worker has not been ready for long                               | health.heartbeats    |
+| SYSTEM_HEALTH    | a vital worker that was ready has not been so for long                   | health.heartbeats    |
 | EXECUTION_ERRORS | too many orders failed in a row, of at least two symbols                 | trade.orders         |
 | FEED_SILENT      | the market's feed has brought nothing for long, as its ticks say         | health.heartbeats    |
 | MANUAL           | a person stopped                                                         | control.audit        |
@@ -123,7 +123,7 @@ def heard(state: Emergency, beat: Heartbeat, at: int, rules: Rules) -> Emergency
     """A worker's word: of itself, of the feed, and that time has passed for the others. `at`: venue time, for the record."""
     step = min(max(0, beat.at - state.heard_at), STEP_MS) if state.heard_at else 0
     now = state.heard_ms + step
-    ready = {**state.ready, beat.worker: now} if beat.ready or beat.worker not in state.ready else state.ready
+    ready = {**state.ready, beat.worker: now} if beat.ready else state.ready
     state = msgspec.structs.replace(state, heard_at=max(state.heard_at, beat.at), heard_ms=now, ready=ready)
     silent = {name: now - state.ready[name] for name in sorted(rules.vital) if name in state.ready}
     lost = [f"{name} for {ms / 1000:.0f} s" for name, ms in silent.items() if ms > rules.health_silent_s * 1000]

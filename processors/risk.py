@@ -33,131 +33,30 @@ fill, or the position that it became is seen. An emergency closes positions by v
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from processors import brakes, breaker, emergency, order_ids, sizing
+from processors import brakes, braking, breaker, sizing
 from processors import filters as rounding
-from processors.breaker import Breaker
-from processors.emergency import Emergency
+from processors.book import ACCOUNT, ZERO, Book, Held, Reservation, State, Universe, book
 from processors.exits import liquidation, planner
 from processors.filters import FilterBook
 from processors.step import Context, Step
 from schemas import ids
-from schemas.events import Event, InstrumentEvent
+from schemas.events import Event
 from schemas.ids import Purpose
 from schemas.market import UniverseSeen
-from schemas.operations import Audit, CommandKind, GuardianReport, Heartbeat
+from schemas.operations import Audit, GuardianReport, Heartbeat
 from schemas.policy import Opposite, Policy
-from schemas.risk import ALL, Alarm, Outcome, Reason, Trip, Verdict
+from schemas.risk import Outcome, Reason, Verdict
 from schemas.signals import Action, Decision
-from schemas.trading import (
-    AccountSnapshot,
-    Closed,
-    Correction,
-    CorrectionKind,
-    Entry,
-    ExitReason,
-    Order,
-    OrderType,
-    Position,
-    PositionStatus,
-)
-from schemas.units import Side, Source
-
-ACCOUNT = "account"
-"""The key of the account's own state: snapshots come on a topic of one partition."""
-UNIVERSE = "universe"
-"""The key of the universe, as the market worker last told it."""
+from schemas.trading import AccountSnapshot, Closed, Correction, Entry, Order, OrderType, Position, PositionStatus
+from schemas.units import Side
 
 REMEMBERED = 16
 """Decisions remembered by id: one that the log holds twice gets one verdict."""
-
-ZERO = Decimal(0)
-LOST_BY_GUARDIAN = ("STOP_PLACED", "SWAPPED", "CLOSED", "FAILED")
-LOST_BY_EXIT = (ExitReason.PROTECTION_LOST, ExitReason.GUARDIAN, ExitReason.LIQUIDATION)
-
-
-class Held(msgspec.Struct, frozen=True):
-    position_id: str
-    side: Side
-    quantity: Decimal
-    entry_price: Decimal
-    entry_client_id: str
-    at: int = 0
-    source: Source = Source.LIVE
-
-    @property
-    def notional(self) -> Decimal:
-        return self.quantity * self.entry_price
-
-
-class Reservation(msgspec.Struct, frozen=True):
-    """An approved entry that is not yet a position. It goes when its order has ended and what it filled has been seen.
-
-    `client_id`: that of the first attempt.
-    """
-
-    entry_id: str
-    client_id: str
-    notional: Decimal
-    margin: Decimal
-    ended: bool = False
-    filled: bool = False
-    seen: bool = False
-
-    @property
-    def done(self) -> bool:
-        return self.ended and (self.seen or not self.filled)
-
-    def named(self, *client_ids: str) -> bool:
-        """Whether one of them is this entry's order, at whatever attempt."""
-        return any(order_ids.attempt_id(self.client_id, n) in client_ids for n in range(1, order_ids.MAX_ATTEMPTS + 1))
-
-
-class Account(msgspec.Struct, frozen=True):
-    equity: Decimal
-    available: Decimal
-    at: int
-
-
-class Universe(msgspec.Struct, frozen=True):
-    """`outside`: why, by instrument."""
-
-    at: int
-    members: tuple[str, ...]
-    outside: dict[str, str]
-
-
-class State(msgspec.Struct, frozen=True):
-    version: int = 1
-    held: Held | None = None
-    reserved: Reservation | None = None
-    last_closed_at: int = -1
-    decided: tuple[str, ...] = ()
-    account: Account | None = None
-    breaker: Breaker = Breaker()
-    emergency: Emergency = Emergency()
-    universe: Universe | None = None
-
-    @property
-    def notional(self) -> Decimal:
-        """What this instrument may come to: a position that is still being filled is part of its reservation."""
-        return max(self.held.notional if self.held else ZERO, self.reserved.notional if self.reserved else ZERO)
-
-
-class Book(NamedTuple):
-    """The whole portfolio, orders under way included."""
-
-    positions: int
-    notional: Decimal
-    reserved_margin: Decimal
-    account: Account | None
-    universe: Universe | None
 
 
 class Answer(NamedTuple):
@@ -178,169 +77,22 @@ def step(state: State | None, event: Event, ctx: Context, filters: FilterBook) -
         case Position():
             return Step(_fold_position(state, event))
         case Closed():
-            lost = f"closed by {event.exit_reason}" if event.exit_reason in LOST_BY_EXIT else ""
-            return _tripped(_fold_closed(state, event), event, Trip.PROTECTION_LOST, lost, ctx)
+            return braking.tripped(_fold_closed(state, event), event, ctx)
         case Order():
-            return _ordered(_fold_order(state, event), event, ctx)
-        case GuardianReport():
-            lost = f"guardian, {event.action}: {event.detail}" if event.action in LOST_BY_GUARDIAN else ""
-            return _tripped(state, event, Trip.PROTECTION_LOST, lost, ctx)
-        case Correction():
-            unexplained = event.kind is CorrectionKind.POSITION_UNEXPLAINED
-            differs = f"ours {event.ours}, the exchange's {event.theirs}: {event.reason}" if unexplained else ""
-            return _tripped(state, event, Trip.RECONCILIATION, differs, ctx)
+            return braking.ordered(_fold_order(state, event), event, ctx)
+        case GuardianReport() | Correction():
+            return braking.tripped(state, event, ctx)
         case UniverseSeen():
             why = {each.instrument: f"{each.reason}: {each.detail}" for each in event.outside}
             return Step(msgspec.structs.replace(state, universe=Universe(event.at, tuple(event.members), why)))
         case AccountSnapshot():
-            return _on_snapshot(state, event, ctx)
+            return braking.snapshot(state, event, ctx)
         case Heartbeat():
-            at = state.account.at if state.account else 0
-            stop = emergency.heard(state.emergency, event, at, ctx.policy.emergency)
-            return _braked(state, state.breaker, _counted(stop, at, ctx), at, ctx)
+            return braking.heard(state, event, ctx)
         case Audit():
-            return _on_command(state, event, ctx)
+            return braking.commanded(state, event, ctx)
         case _:
             return Step(state)
-
-
-def book(states: Mapping[str, State]) -> Book:
-    """Sums over everything that this instance holds."""
-    used = [each for each in states.values() if each.held or each.reserved]
-    account, universe = states.get(ACCOUNT), states.get(UNIVERSE)
-    return Book(
-        positions=len(used),
-        notional=sum((each.notional for each in used), ZERO),
-        reserved_margin=sum((each.reserved.margin for each in used if each.reserved), ZERO),
-        account=account.account if account else None,
-        universe=universe.universe if universe else None,
-    )
-
-
-def _on_snapshot(state: State, seen: AccountSnapshot, ctx: Context) -> Step[State]:
-    """The account as it stands, and what it means for the stop and for the breaker of all. Venue time passes for both."""
-    stop = _counted(emergency.snapshot(state.emergency, seen, ctx.policy.emergency), seen.at, ctx)
-    of_all = breaker.of_all(state.breaker, _breakers(ctx), seen.at, ctx.policy.breaker)
-    state = msgspec.structs.replace(state, account=Account(seen.equity, seen.available, seen.at))
-    after = _braked(state, of_all, stop, seen.at, ctx)
-    closes = _closes(stop, seen, ctx) if seen.at > (state.emergency.at) else []
-    return Step(after.state, [*after.events, *closes])
-
-
-def _counted(stop: Emergency, at: int, ctx: Context) -> Emergency:
-    known = (each for _, each in _breakers(ctx))
-    return emergency.counted(stop, known, at, ctx.policy.emergency, ctx.policy.breaker.errors)
-
-
-def _braked(state: State, of_all: Breaker, stop: Emergency, at: int, ctx: Context) -> Step[State]:
-    """The account's state with its brakes, and the events of those that changed."""
-    events: list[Event] = []
-    if of_all.revision != state.breaker.revision:
-        events.append(breaker.said(of_all, ctx.account, ALL, at, ctx.policy_version))
-    if stop.revision != state.emergency.revision:
-        events.append(emergency.said(stop, ctx.account, at, ctx.policy_version))
-    return Step(msgspec.structs.replace(state, breaker=of_all, emergency=stop), events)
-
-
-def _closes(stop: Emergency, seen: AccountSnapshot, ctx: Context) -> list[Event]:
-    """A verdict for each position that goes: exits closes it as it closes what an opposite decision stands against."""
-    marks = emergency.worth(seen.positions)
-    closes: list[Event] = []
-    for position in seen.positions:
-        name, price = position.instrument, marks.get(position.instrument)
-        if name not in emergency.due(stop) or price is None:
-            continue
-        known = ctx.states.get(name)
-        held: Held | None = known.held if known else None
-        cause = ids.event_id("risk.emergency", ctx.account, stop.revision, name, stop.asked)
-        closes.append(
-            Verdict(
-                event_id=ids.event_id("risk.verdict", ctx.account, cause),
-                at=max(seen.at, held.at if held else 0),
-                instrument=name,
-                account=ctx.account,
-                decision_id=cause,
-                outcome=Outcome.CLOSE,
-                reason=Reason.EMERGENCY_STOP,
-                detail="; ".join(stop.evidence),
-                side=Side.SHORT if position.quantity > 0 else Side.LONG,
-                confidence=1.0,
-                reference_price=price,
-                equity=seen.equity,
-                margin=None,
-                leverage=None,
-                notional=None,
-                quantity=None,
-                stop_price=None,
-                entry_id=None,
-                open_positions=len(seen.positions),
-                exposure=ZERO,
-                policy_version=ctx.policy_version,
-                source=held.source if held else Source.LIVE,
-            )
-        )
-    return closes
-
-
-def _on_command(state: State, audit: Audit, ctx: Context) -> Step[State]:
-    """What control has let pass. A person's time is the wall's, so venue time is the account's."""
-    at = _venue_at(ctx)
-    why = f"{audit.actor}: {audit.detail}"
-    stop, own = state.emergency, state.breaker
-    match audit.kind:
-        case CommandKind.STOP if audit.accepted:
-            stop = emergency.sounded(stop, Alarm.MANUAL, why, at, audit.actor)
-        case CommandKind.RESUME if audit.accepted:
-            stop = emergency.resumed(stop, at, audit.actor, why, breaker.newest(_breakers(ctx)))
-        case CommandKind.BREAKER_RESET | CommandKind.BREAKER_OVERRIDE if audit.accepted:
-            override = audit.kind is CommandKind.BREAKER_OVERRIDE
-            own = breaker.commanded(own, at, audit.actor, why, override=override)
-            if ctx.key != ACCOUNT:
-                return _moved(state, own, ctx.key, at, ctx)
-        case _:
-            return Step(state)
-    return _braked(state, own, stop, at, ctx)
-
-
-def _tripped(state: State, event: InstrumentEvent, reason: Trip, evidence: str, ctx: Context) -> Step[State]:
-    """Opens the breaker of this symbol when there is evidence."""
-    if not evidence:
-        return Step(state)
-    after = breaker.trip(state.breaker, reason, evidence, event.at, ctx.policy.breaker)
-    return _moved(state, after, event.instrument, event.at, ctx)
-
-
-def _ordered(state: State, order: Order, ctx: Context) -> Step[State]:
-    seq = 1 + breaker.newest(_breakers(ctx))
-    return _moved(state, breaker.ordered(state.breaker, order, seq, ctx.policy.breaker), order.instrument, order.at, ctx)
-
-
-def _moved(state: State, after: Breaker, scope: str, at: int, ctx: Context) -> Step[State]:
-    """A symbol's breaker after something; an event when it changed."""
-    changed = after.revision != state.breaker.revision
-    events = [breaker.said(after, ctx.account, scope, at, ctx.policy_version)] if changed else []
-    return Step(msgspec.structs.replace(state, breaker=after), events)
-
-
-def _breakers(ctx: Context) -> list[tuple[str, Breaker]]:
-    """Of all symbols, by name."""
-    return [(name, each.breaker) for name, each in sorted(ctx.states.items()) if name not in (ACCOUNT, UNIVERSE)]
-
-
-def _venue_at(ctx: Context) -> int:
-    account = ctx.states.get(ACCOUNT)
-    return account.account.at if account and account.account else 0
-
-
-def scope_of(audit: Audit) -> str:
-    """Which breaker an accepted command speaks of."""
-    return str(_body(audit).get("scope", ""))
-
-
-def _body(audit: Audit) -> dict[str, Any]:
-    """Control has let only a JSON object pass."""
-    found: dict[str, Any] = json.loads(audit.body or "{}")
-    return found
 
 
 def _fold_position(state: State, position: Position) -> State:
@@ -404,7 +156,7 @@ def _decide(state: State, decision: Decision, ctx: Context, filters: FilterBook)
     held = brakes.judge(entry, own, account.breaker, account.emergency, under_way)
     if held is not None:
         return Step(state, [_verdict(decision, ctx, portfolio, _no(held.reason, held.detail))])
-    tried = _moved(state, own, decision.instrument, decision.at, ctx)
+    tried = braking.moved(state, own, decision.instrument, decision.at, ctx)
     reserved = Reservation(entry.event_id, entry.client_id, answer.size.notional, answer.size.margin)
     return Step(msgspec.structs.replace(tried.state or state, reserved=reserved), [*tried.events, verdict, entry])
 

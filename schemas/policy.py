@@ -304,7 +304,7 @@ class Emergency(Section):
     brake: Money = Field(default=Decimal("0.20"), gt=0, lt=1)
     errors_in_a_row: int = Field(default=5, ge=1)
     feed_silent_s: int = Field(default=300, ge=1)
-    health_silent_s: int = Field(default=60, ge=10)
+    health_silent_s: int = Field(default=120, ge=10)
     vital: list[str] = ["market", "execution", "account", "positions", "exits", "guardian"]
     remedies: list[Remedy] = [Remedy.CLOSE_LOSERS, Remedy.HALVE_EXPOSURE]
 

@@ -97,6 +97,17 @@ def status(settings: Settings) -> dict[str, Any]:
     }
 
 
+def holding(settings: Settings, topics_have_any: bool) -> list[str]:
+    """What holds entries back now, a line each; the log is read only when it has anything to say."""
+    if not topics_have_any:
+        file = read_stop_file(settings.stop_file)
+        return [f"stop file: {file}"] if file else []
+    found = status(settings)
+    told = [f"stop file: {found['stop_file']}"] if found["stop_file"] else []
+    told += found["evidence"] if found["stopped"] else []
+    return told + [f"{row['scope']} {row['phase']}: {row['reason']}" for row in found["breakers"] if row["phase"] != Phase.CLOSED]
+
+
 def lines(found: dict[str, Any]) -> list[str]:
     """The same for people."""
     told = [f"stop file: {found['stop_file']}"] if found["stop_file"] else []

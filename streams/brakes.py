@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from infra import logs
 from infra.settings import Settings
-from processors import emergency, risk
+from processors import book, emergency
 from processors.brakes import Known
 from schemas import topics
 from schemas.risk import ALL, BreakerState, Phase, RiskState
@@ -101,17 +101,17 @@ class Lights:
     """
 
     def __init__(self) -> None:
-        self._states: dict[str, risk.State] = {}
+        self._states: dict[str, book.State] = {}
 
     def attach(self, outbox: Outbox) -> None:
         REGISTRY.register(self)
 
-    def on_live(self, partition: int, states: Mapping[str, risk.State]) -> None:
+    def on_live(self, partition: int, states: Mapping[str, book.State]) -> None:
         for key, state in states.items():
             self.on_state(key, state)
 
-    def on_state(self, key: str, state: risk.State | None) -> None:
-        before = self._states.get(key, risk.State())
+    def on_state(self, key: str, state: book.State | None) -> None:
+        before = self._states.get(key, book.State())
         if state is None:
             self._states.pop(key, None)
             return
@@ -124,7 +124,7 @@ class Lights:
                 log.warning("resumed", actor=stop.actor, evidence=list(stop.evidence))
         if state.breaker.phase is not before.breaker.phase:
             told = state.breaker
-            scope = ALL if key == risk.ACCOUNT else key
+            scope = ALL if key == book.ACCOUNT else key
             log.warning("breaker", scope=scope, phase=told.phase, reason=told.reason, evidence=told.evidence, actor=told.actor)
 
     def on_revoked(self, partition: int) -> None:
@@ -132,16 +132,16 @@ class Lights:
 
     def collect(self) -> Iterator[Metric]:
         states = dict(self._states)
-        stop = states.get(risk.ACCOUNT, risk.State()).emergency
+        stop = states.get(book.ACCOUNT, book.State()).emergency
         yield GaugeMetricFamily("qt_emergency_brake", "1 while the emergency stop is engaged", value=float(stop.stopped))
         breakers = GaugeMetricFamily("qt_breaker_open", "1 open, 0.5 on trial", labels=["scope"])
         for key, state in states.items():
             if state.breaker.phase is not Phase.CLOSED:
                 value = 1.0 if state.breaker.phase is Phase.OPEN else 0.5
-                breakers.add_metric([ALL if key == risk.ACCOUNT else key], value)
+                breakers.add_metric([ALL if key == book.ACCOUNT else key], value)
         yield breakers
         fall = GaugeMetricFamily("qt_drawdown_pct", "Percent below the highest equity of the window", labels=["window"])
         daily, weekly, profit = emergency.losses(stop)
-        for window, share in (("daily", daily), ("weekly", weekly), ("total", max(-profit, risk.ZERO))):
+        for window, share in (("daily", daily), ("weekly", weekly), ("total", max(-profit, book.ZERO))):
             fall.add_metric([window], float(share) * 100)
         yield fall

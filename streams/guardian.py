@@ -4,7 +4,7 @@ A process, a client and a user stream of its own; it plans from the exchange alo
 While the log is there it knows policy and plans too, and keeps what it knew when the log goes. It places only closePosition stops
 (a quantity stop while it replaces one that does not protect) and reduce-only closes. What it does is reported to guardian.reports,
 when the log is there. It looks at everything every `guardian_sweep_s`, at an instrument when the stream names it, and again when a
-grace runs out; how long what stood without a stop it measures by the stream (processors/exposure.py).
+grace runs out; how long what stood without a stop it measures by the stream (streams/measure.py).
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from infra import logs
 from infra.settings import Settings
 from infra.venue.binance.client import BinanceUsdm
 from infra.venue.binance.sockets import Socket, user_stream
-from infra.venue.port import Book, Meaning, OrderRequest, OrderSeen, PositionSeen, StopRequest, VenueError
-from processors import exposure
-from processors.exposure import Ended, Exposure, Word
+from infra.venue.port import Meaning, OrderRequest, OrderSeen, StopRequest, VenueError
+from processors.exposure import Ended
 from processors.filters import Filters
-from processors.guardian import CONFIRM_MS, CancelOrphan, Close, PlaceStop, Seen, inspect
-from processors.protection import STOP_TYPES, Held, Resting, covered, protects
+from processors.guardian import CancelOrphan, Close, PlaceStop, Seen, inspect
+from processors.protection import Held, Resting, covered, protects
 from schemas.ids import Purpose, client_id, event_id
 from schemas.operations import GuardianReport
 from schemas.policy import Policy
 from schemas.trading import OrderType
 from streams.loop import Loop, run_loop
+from streams.measure import Measure
 from streams.plans import PlanReader
 from streams.policy import PolicyReader
 from streams.recovery import held as held_of
@@ -45,7 +45,6 @@ STALE_SWEEPS = 3
 LATE_S = 3.0
 BARE_MS = 15_000
 """A position that no stop could be placed for is closed after so long."""
-KEPT = 1_000
 UNSENT = 10_000
 """Reports kept in memory while the log is away."""
 
@@ -67,9 +66,7 @@ class Guardian:
         self._first_policy = policy
         self._policies = PolicyReader(self._settings.bootstrap)
         self._plans = PlanReader(self._settings)
-        self._exposure: Exposure = {}
-        self.unprotected = 0.0
-        self.protected: list[float] = []
+        self.measure = Measure(self._say_protected)
         self._filters: dict[str, Filters] = {}
         self._seen = Seen()
         self._known: set[str] = set()
@@ -90,11 +87,6 @@ class Guardian:
         """The log's while it has told one, else the file's."""
         version, policy = self._policies.current()
         return policy if version else self._first_policy
-
-    @property
-    def unprotected_seconds_notional(self) -> float:
-        """Of all positions since the start."""
-        return self.unprotected + exposure.running(self._exposure, _now_ms())
 
     @property
     def alert(self) -> bool:
@@ -128,56 +120,13 @@ class Guardian:
             if not batch.messages:
                 self._everything = True
             for event in batch.messages:
-                self._measure(event)
+                self.measure.event(event, _now_ms())
                 if isinstance(event, OrderSeen):
                     if event.fill is not None or not event.order.live:
                         self._touched.add(event.order.instrument)
                 else:
                     self._touched |= {instrument for instrument, _ in event.quantities}
             self._wake.set()
-
-    def _measure(self, event: OrderSeen | PositionSeen) -> None:
-        if isinstance(event, PositionSeen):
-            for name, quantity in event.quantities:
-                self._heard(Word(name, quantity=quantity), event.at)
-            return
-        order = event.order
-        if event.fill is not None:
-            self._heard(Word(order.instrument, price=event.fill.price), order.at)
-        elif order.book is Book.ALGO and order.type in STOP_TYPES:
-            name = order.client_id
-            word = Word(order.instrument, live=name) if order.live else Word(order.instrument, gone=name)
-            self._heard(word, order.at, name)
-
-    def _heard(self, word: Word, at: int, client: str = "") -> None:
-        moved = exposure.heard(self._exposure, word, _now_ms())
-        self._exposure = moved.exposure
-        if moved.ended is not None:
-            self._tell_ended(moved.ended, at, client)
-
-    def _tell_ended(self, ended: Ended, at: int, client: str) -> None:
-        self.unprotected += ended.seconds * ended.notional
-        if ended.protected and ended.first:
-            self.protected = [*self.protected, ended.seconds][-KEPT:]
-            detail = f"a stop rests {ended.seconds:.3f} s after the fill"
-            self._say(ended.instrument, at, "PROTECTED", detail, client, ended.seconds, ended.notional)
-
-    def _correct_measure(self, scope: set[str], held: list[Held], orders: list[Resting]) -> None:
-        """What a look shows: positions, their marks, and which stops protect; never against what the stream has said just now."""
-        by_name = {position.instrument: position for position in held}
-        now = _now_ms()
-        for name in sorted(scope & (set(by_name) | set(self._exposure))):
-            position = by_name.get(name)
-            if position is None:
-                self._heard(Word(name, quantity=exposure.ZERO, stops=frozenset()), 0)
-                continue
-            since = self._seen.naked.get(name)
-            quantity = position.quantity * position.side.sign
-            if since is None:
-                stops = frozenset(o.client_id for o in orders if o.instrument == name and o.algo and o.type in STOP_TYPES)
-                self._heard(Word(name, quantity, position.mark, stops=stops), position.at)
-            elif now - since >= CONFIRM_MS:
-                self._heard(Word(name, quantity, position.mark, stops=frozenset()), position.at)
 
     async def _watch(self) -> None:
         sweep_at = 0.0
@@ -229,7 +178,7 @@ class Guardian:
         plans = self._plans.known()
         finding = inspect(scope, held, orders, _now_ms(), self._seen, self.policy, self._filters, plans)
         self._seen = finding.seen
-        self._correct_measure(scope, held, orders)
+        self.measure.look(scope, held, orders, finding.seen.naked, _now_ms())
         self._again = finding.again_ms
         by_instrument: dict[str, list[PlaceStop | Close | CancelOrphan]] = {}
         for action in finding.actions:
@@ -414,6 +363,10 @@ class Guardian:
         log.warning("guardian", action=action, instrument=held.instrument, detail=detail, unprotected_s=round(unprotected_s, 3))
         self._say(held.instrument, held.at, action, detail, client, unprotected_s, notional)
 
+    def _say_protected(self, ended: Ended, at: int, client: str) -> None:
+        detail = f"a stop rests {ended.seconds:.3f} s after the fill"
+        self._say(ended.instrument, at, "PROTECTED", detail, client, ended.seconds, ended.notional)
+
     def _say(self, instrument: str, at: int, action: str, detail: str, client: str, unprotected_s: float, notional: float) -> None:
         self._loop.counts.processed["actions"] += 1
         report = GuardianReport(
@@ -463,9 +416,9 @@ def metrics(guardian: Guardian) -> Mapping[str, float]:
         "failures": guardian.failures,
         "unprotected_positions": len(naked),
         "unprotected_seconds": max(naked.values(), default=0.0),
-        "unprotected_seconds_notional": guardian.unprotected_seconds_notional,
-        "fill_to_stop_seconds": guardian.protected[-1] if guardian.protected else 0.0,
-        "fill_to_stop_worst_seconds": max(guardian.protected, default=0.0),
+        "unprotected_seconds_notional": guardian.measure.seconds_notional(_now_ms()),
+        "fill_to_stop_seconds": guardian.measure.newest,
+        "fill_to_stop_worst_seconds": guardian.measure.worst,
         "alert": float(guardian.alert),
         "socket_rebuilds": guardian.stream.rebuilds,
     }

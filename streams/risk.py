@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from infra.settings import Settings
-from processors import risk
+from processors import book, braking, risk
 from schemas import topics
 from schemas.market import UniverseSeen
 from schemas.operations import Audit, CommandKind, Heartbeat
@@ -26,9 +26,9 @@ from streams.stage import Stage, by_instrument
 def keys(event: Any, known: Sequence[str]) -> Sequence[str]:
     """The account and the universe have keys of their own, and whatever speaks of the whole system concerns that one."""
     if isinstance(event, AccountSnapshot | Heartbeat):
-        return (risk.ACCOUNT,)
+        return (book.ACCOUNT,)
     if isinstance(event, UniverseSeen):
-        return (risk.UNIVERSE,)
+        return (book.UNIVERSE,)
     if isinstance(event, Audit):
         return concerned(event, known)
     return by_instrument(event, known)
@@ -40,10 +40,12 @@ def concerned(audit: Audit, known: Sequence[str]) -> Sequence[str]:
         return ()
     match audit.kind:
         case CommandKind.STOP | CommandKind.RESUME:
-            return (risk.ACCOUNT,)
+            return (book.ACCOUNT,)
         case CommandKind.BREAKER_RESET | CommandKind.BREAKER_OVERRIDE:
-            scope = risk.scope_of(audit)
-            return (risk.ACCOUNT, *(name for name in known if name != risk.ACCOUNT)) if scope == ALL else (scope,)
+            scope = braking.scope_of(audit)
+            return (
+                (book.ACCOUNT, *(name for name in known if name not in (book.ACCOUNT, book.UNIVERSE))) if scope == ALL else (scope,)
+            )
         case _:
             return ()
 
@@ -63,7 +65,7 @@ STAGE = Stage(
         topics.MARKET_UNIVERSE,
     ),
     outputs=(topics.RISK_VERDICTS, topics.TRADE_ENTRIES, topics.BREAKER_STATES, topics.RISK_STATES),
-    state=risk.State,
+    state=book.State,
     step=partial(risk.step, filters={}),
     keys=keys,
     needs_policy=True,

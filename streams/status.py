@@ -10,6 +10,7 @@ from infra.probe import ask
 from infra.settings import Settings
 from infra.venue import by_hand
 from schemas import topics
+from streams.brake_commands import holding
 from streams.lag import lags
 from streams.queries import rows_of
 
@@ -29,19 +30,22 @@ STREET = (
 
 
 def look(settings: Settings, ports: dict[str, str] | None = None) -> dict[str, Any]:
-    """Workers with readiness and lag, records by topic, the exchange's positions. UserError when Kafka does not answer."""
+    """Workers with readiness and lag, records by topic, what holds entries back, the exchange's positions. UserError when Kafka
+    does not answer."""
     urls = ports if ports is not None else usual_probes(settings)
     require(settings.bootstrap)
     ends = offsets(settings.bootstrap, [topic.name for topic in topics.ALL])
     behind = lags(settings.bootstrap, [name for name in topics.WORKERS if name in urls])
     audit = exchange(settings)
+    totals = {name: sum(high - low for low, high in by_partition.values()) for name, by_partition in ends.items()}
     return {
         "workers": [
             {"name": name, "ready": not (why := ask(urls[name], 0.5)), "why": why, "lag": sum(behind[name].values())}
             for name in topics.WORKERS
             if name in urls
         ],
-        "topics": {name: sum(high - low for low, high in by_partition.values()) for name, by_partition in ends.items()},
+        "topics": totals,
+        "holding": holding(settings, bool(totals[topics.RISK_STATES.name] or totals[topics.BREAKER_STATES.name])),
         "exchange": audit,
     }
 
@@ -67,6 +71,8 @@ def one_line(seen: dict[str, Any]) -> str:
     parts = [f"ready {ready}/{len(seen['workers'])}"]
     parts += [f"({worker['name']}: {worker['why']})" for worker in seen["workers"] if worker["why"]]
     parts += [f"{label} {seen['topics'][topic.name]:,}" for label, topic in STREET]
+    if seen["holding"]:
+        parts.append(f"ENTRIES HELD BACK ({'; '.join(seen['holding'])})")
     if seen["exchange"]:
         e = seen["exchange"]
         parts.append(f"positions {e['open']} open {e['closed']} closed")
@@ -83,6 +89,7 @@ def table(seen: dict[str, Any]) -> list[str]:
     ]
     lines.append("street")
     lines += [f"  {label:<16} {seen['topics'][topic.name]:>10,}   {topic.name}" for label, topic in STREET]
+    lines += [f"HELD BACK        {why}" for why in seen["holding"]]
     e = seen["exchange"]
     if e is None:
         lines.append("exchange         does not answer")

@@ -15,6 +15,7 @@ from types import FrameType
 from infra.errors import UserError
 from infra.settings import Settings, shown
 from streams import report as reports
+from streams.brakes import read_stop_file
 from streams.commands import read_policy
 from streams.launcher import Stack
 from streams.status import look, one_line, table
@@ -68,6 +69,8 @@ def run(settings: Settings, options: Options) -> bool:
             return True
         where = f"Kafka {settings.bootstrap}, ClickHouse {shown(settings.clickhouse)}, exchange {settings.exchange_url}"
         say(f"the street is open: {where}")
+        if (stopped := read_stop_file(settings.stop_file)) is not None:
+            say(f"entries are stopped by {settings.stop_file} ({stopped}): `quantum resume` lifts it")
         view = View(settings, stack, began, say)
         stack.watch(over, view)
         view.end()

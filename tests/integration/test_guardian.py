@@ -80,6 +80,7 @@ def test_without_the_log_it_protects_restores_and_cancels_and_tells_when_the_log
     eventually(lambda: len(street.records(topics.GUARDIAN_REPORTS)) >= 3, 20)
     reports = [event for _, event in street.records(topics.GUARDIAN_REPORTS)]
     assert sum(report.action == "STOP_PLACED" for report in reports) >= 3
+    assert {report.instrument for report in reports if report.action == "PROTECTED"} == {BTC, ETH}
     assert all(report.unprotected_s < 6 for report in reports)
     assert len({report.event_id for report in reports}) == len(reports)
     assert guardian.end() < 3

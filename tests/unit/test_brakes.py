@@ -331,7 +331,7 @@ def engage(alarm: Alarm) -> Desk:
                 desk.snapshot(equity, after_ms=8 * DAY if equity != "7999" else 2000)
         case Alarm.SYSTEM_HEALTH:
             desk.beat("market", 1000)
-            for second in range(1000, 1064, 2):
+            for second in range(1000, 1124, 2):
                 assert desk.stop is None
                 desk.beat("risk", second)
         case Alarm.EXECUTION_ERRORS:
@@ -415,19 +415,20 @@ def test_a_night_with_everything_off_is_no_silence() -> None:
     desk = Desk()
     for worker in ("market", "risk", "execution"):
         desk.beat(worker, 1000)
-    for second in range(90_000, 90_050, 2):
+    for second in range(90_000, 90_110, 2):
         desk.beat("risk", second)
-    desk.beat("execution", 90_050)
-    desk.beat("market", 90_050)
+    desk.beat("execution", 90_110)
+    desk.beat("market", 90_110)
     assert desk.stop is None
 
 
 def test_a_worker_that_lives_and_is_never_ready_is_not_healthy() -> None:
     desk = Desk()
-    for second in range(1000, 1064, 2):
+    for second in range(1000, 1124, 2):
         desk.beat("execution", second, ready=second == 1000)
+        desk.beat("exits", second, ready=False)
     assert desk.stop is not None
-    assert "execution for 62 s" in desk.stop.evidence[0]
+    assert desk.stop.evidence == ["SYSTEM_HEALTH: not ready: execution for 122 s"], "exits is still on its way"
 
 
 def test_a_cause_that_stands_stops_again_after_resume() -> None:

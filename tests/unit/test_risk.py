@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from processors import order_ids, risk, sizing
+from processors.book import UNIVERSE
 from processors.filters import Filters
 from processors.step import Context
 from schemas import ids
@@ -143,7 +144,7 @@ def test_who_is_outside_the_universe_opens_nothing_closes_all_the_same_and_is_no
     desk.position(entry, "0.01")
     outside = [Outside(instrument=name, reason=OutsideReason.NOT_LISTED, detail="renamed") for name in (BTC, SOL)]
     seen = UniverseSeen(event_id="u", at=NOW, members=[ETH], outside=outside, policy_version=3)
-    assert desk.take(risk.UNIVERSE, seen) == []
+    assert desk.take(UNIVERSE, seen) == []
     assert refused(desk.decide(instrument=SOL)) is Reason.INSTRUMENT_OUTSIDE_UNIVERSE
     assert desk.decide(instrument=ETH)[0].outcome is Outcome.APPROVED
     assert desk.decide(Action.SHORT)[0].outcome is Outcome.CLOSE
