@@ -57,12 +57,12 @@ def registry() -> dict[str, Any]:
     workers: dict[str, Any] = {}
     for name in topics.WORKERS:
         uses = _uses(name)
-        reads = [topic.name for topic in topics.ALL if name in topic.consumed_by]
+        group = group_of(name) if "streams.app" in uses else ""
         single = (
-            name in ONE_AN_ACCOUNT or not reads or (name in declared and (declared[name].single or declared[name].partitions == 1))
+            name in ONE_AN_ACCOUNT or not group or (name in declared and (declared[name].single or declared[name].partitions == 1))
         )
         workers[name] = {
-            "group": group_of(name) if reads else "",  # of Kafka: its members have ordinals
+            "group": group,  # of Kafka: its members have ordinals
             "single": single,
             "waits": name not in WITHOUT_THE_LOG,
             "venue": "infra.venue.binance.client" in uses,

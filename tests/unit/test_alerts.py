@@ -42,7 +42,7 @@ def test_each_alert_has_its_section_in_the_runbook() -> None:
 
 
 def anchor(title: str) -> str:
-    return re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-")
+    return re.sub(r"[^a-z0-9 _-]", "", title.lower()).replace(" ", "-")
 
 
 def test_boards_have_panels_side_by_side_and_one_data_source() -> None:

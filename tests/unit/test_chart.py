@@ -133,6 +133,7 @@ def test_a_worker_is_given_the_exchange_and_secrets_only_where_its_code_asks_for
     assert {name for name, facts in told.items() if facts["venue"]} >= {"market", "account", "execution", "guardian"}
     assert "api_secret" not in told["features"]["secrets"] + told["history"]["secrets"] + told["positions"]["secrets"]
     assert not told["guardian"]["waits"]
+    assert {name for name, facts in told.items() if not facts["group"]} == {"market", "guardian"}
 
 
 # -- rendered
