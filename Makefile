@@ -33,7 +33,7 @@ run: .venv/run.stamp ## the whole street: broker, ClickHouse, exchange, workers;
 	@$(BIN)/quantum up $(ARGS)
 
 test: .venv/dev.stamp ## all tests, broker and whole-stack ones too
-	$(BIN)/python -m pytest -m "not full and not stack" -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -m "not full and not stack and not helm" -n 2 --dist loadfile $(ARGS)
 	$(BIN)/python -m pytest tests/e2e -m "stack and not full" $(ARGS)
 
 dev: .venv/dev.stamp ## .venv with everything for tests and for training on trees
@@ -45,7 +45,10 @@ dev: .venv/dev.stamp ## .venv with everything for tests and for training on tree
 train-env: .venv/train.stamp ## torch too (gigabytes), for the two networks
 
 test-fast: .venv/dev.stamp ## unit and property tests only
-	$(BIN)/python -m pytest tests/unit tests/property $(ARGS)
+	$(BIN)/python -m pytest tests/unit tests/property -m "not helm" $(ARGS)
+
+chart: .venv/dev.stamp ## render, lint and validate the Helm chart (helm is built by Go once, where there is none)
+	$(BIN)/python -m pytest tests/unit/test_chart.py $(ARGS)
 
 check: .venv/dev.stamp ## format, lint, types
 	$(BIN)/ruff format --check .

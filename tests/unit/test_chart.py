@@ -181,7 +181,9 @@ def run(helm: str, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([helm, *args], capture_output=True, text=True, check=False)
 
 
-rendering = pytest.mark.timeout(1800)  # where helm must be built first
+def rendering(test: Any) -> Any:
+    """By helm, which is built first where there is none: `make chart`."""
+    return pytest.mark.helm(pytest.mark.timeout(1800)(test))
 
 
 @rendering
