@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 
 from processors import execution, exits, intents, positions
 from processors.execution import Todo
+from processors.exits.front import tightest
+from processors.exits.liquidation import room
 from processors.filters import Filters
 from processors.step import Context
 from schemas import hot, ids
 from schemas.ids import Purpose
-from schemas.policy import ExitMode, Exits, Policy, Profile, TpSlMode
+from schemas.policy import ExitMode, Exits, Policy, Profile, Risk, TpSlMode
 from schemas.signals import Strategy
 from schemas.trading import Entry, Exit, ExitDecision, Fill, LegKind, LegState, OrderState, OrderType, OrderUpdate, Position
 from schemas.units import OrderSide, Side, Source
@@ -243,6 +245,8 @@ class World:
 
     def to_exits(self, event: Any) -> None:
         result = exits.step(self.exits, event, self.context(), {BTC: RULES})
+        if self.offset % 4 == 0:
+            assert exits.step(self.exits, event, self.context(), {BTC: RULES}) == result, "the same events give the same plan"
         self.exits = result.state
         if result.state is not None:
             assert msgspec.json.decode(msgspec.json.encode(result.state), type=exits.State) == result.state
@@ -298,10 +302,13 @@ class World:
             assert 0 < plan.front
             assert plan.front % RULES.tick == 0
             self.fronts[plan.plan_id] = plan.front
+        if plan.wish is None:
+            far = (plan.entry_price - tightest(plan)) * plan.side.sign / plan.entry_price
+            assert far <= room(self.policy.risk.leverage, self.policy.risk) + D("0.00001"), "liquidation comes before the stop"
         profits = sum((leg.remaining for leg in plan.of(LegKind.TAKE_PROFIT) if leg.working), D(0))
         assert profits <= plan.quantity
         if plan.net is None:  # until execution's own level is known, the plan's is on the right side of the entry
-            assert (plan.entry_price - plan.stop_price) * plan.side.sign > 0
+            assert self.added or (plan.entry_price - plan.stop_price) * plan.side.sign > 0
         assert len([leg for leg in plan.of(LegKind.STOP) if leg.working]) <= 2
         assert len([leg for leg in plan.of(LegKind.NET) if leg.live]) <= 2  # ours and execution's, when it was late
         for leg in plan.legs:
@@ -365,10 +372,13 @@ acts = st.one_of(
 
 
 policies = st.builds(
-    lambda profile, mode, lane: Policy(exits=Exits(profile=profile, tp_sl_mode=mode, mode=lane, tighten_every_s=2)),
+    lambda profile, mode, lane, leverage: Policy(
+        exits=Exits(profile=profile, tp_sl_mode=mode, mode=lane, tighten_every_s=2), risk=Risk(leverage=leverage)
+    ),
     st.sampled_from(list(Profile)),
     st.sampled_from(list(TpSlMode)),
     st.sampled_from(list(ExitMode)),
+    st.sampled_from([3, 22]),
 )
 
 
