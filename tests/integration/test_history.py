@@ -224,7 +224,7 @@ class Source:
             tick = Tick(event_id=f"t{self.count}", at=now, partition=partition, boundary=False, feed_age_ms=0)
             self.send("market.trades", partition, None, tick.encode())
         if pick.random() < 0.05:
-            self.send("signal.decisions", pick.randrange(PARTITIONS), b"x", b"\xff no event")
+            self.send("signal.decisions", 0, b"x", b"\xff no event")
         self.producer.poll(0)
 
 
