@@ -42,7 +42,8 @@ TIME = (topics.MARKET_TRADES.name, topics.MARKET_MARKS.name)
 
 
 class Misplaced(Exception):
-    """A record in a partition that is not its key's: another member may hold the key, and two would fold it."""
+    """A record under another key than its own, or in a partition that is not its key's: another member may hold that, and two
+    would fold it."""
 
 
 class Runner:
@@ -107,6 +108,8 @@ class Runner:
         if value is not None:
             try:
                 event = decode(topic, value)
+                if topics.BY_NAME[topic].key is topics.Key.NAME and message.key != (key := topics.route(event)[1]):
+                    raise Misplaced(f"its key is {message.key!r}, not {key!r}")
                 come_to = await self._come_to(era, event, message)
                 if self.keeper.era is not era:
                     return
