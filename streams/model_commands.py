@@ -77,12 +77,13 @@ def move(settings: Settings, kind: CommandKind, name: str | None, reason: str) -
     if audit.detail == control.ALREADY:
         _, switch = _log(settings)
         return done | {"serving": switch.active if switch else BUILT_IN, "shadow": switch.shadow if switch else None, "refused": []}
-    mine = _made_by(settings, audit.command_id)
+    mine: ModelVersion | None = None
     deadline = time.monotonic() + SWITCH_S
-    while mine is not None and time.monotonic() < deadline:
-        switches = _read(settings, topics.MODEL_SWITCHES, ModelSwitch)
-        said = [switch for switch in switches if switch.number == mine.number]
-        if any(switch.version == mine.active for switch in said):  # its last word on these pointers
+    while time.monotonic() < deadline:
+        mine = mine or _made_by(settings, audit.command_id)
+        switches = _read(settings, topics.MODEL_SWITCHES, ModelSwitch) if mine else ()
+        said = [switch for switch in switches if mine and switch.number == mine.number]
+        if mine and any(switch.version == mine.active for switch in said):  # its last word on these pointers
             refused = [switch for switch in said if switch.outcome == "REFUSED"]
             return done | {
                 "number": mine.number,

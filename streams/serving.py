@@ -211,7 +211,7 @@ class Server:
 
     async def _first(self, names: tuple[str, ...], at: int) -> tuple[str | None, str]:
         """(the first of them that is what it claims to be for a candle that closes at `at`, why the ones before it are not)."""
-        why = []
+        why: list[str] = []
         for name in names:
             if await self._get(name) is not None:
                 if at >= self._since.get(name, -1):

@@ -28,15 +28,18 @@ class Chain(Generic[N]):
         try:
             found = self._event.model_validate_json(value)
         except ValidationError as e:
-            return self._pass_over(str(e)[:300])
+            self._pass_over(str(e)[:300])
+            return None
         standing = self.newest.place if self.newest else 0
         wanted = topics.route(found)[1]
         if (key.encode() if isinstance(key, str) else key) != wanted:
-            return self._pass_over(f"its key is {key!r}, not {wanted!r}")
+            self._pass_over(f"its key is {key!r}, not {wanted!r}")
+            return None
         if self.newest is not None and found.place == standing:
             return None
         if not follows(standing, found):
-            return self._pass_over(f"its number is {found.place}, {standing} stands")
+            self._pass_over(f"its number is {found.place}, {standing} stands")
+            return None
         self.newest = found
         return found
 
