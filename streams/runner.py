@@ -108,8 +108,8 @@ class Runner:
         if value is not None:
             try:
                 event = decode(topic, value)
-                if topics.BY_NAME[topic].key is topics.Key.NAME and message.key != (key := topics.route(event)[1]):
-                    raise Misplaced(f"its key is {message.key!r}, not {key!r}")
+                if topics.BY_NAME[topic].key is topics.Key.NAME and message.key != (own := topics.route(event)[1]):
+                    raise Misplaced(f"its key is {message.key!r}, not {own!r}")
                 come_to = await self._come_to(era, event, message)
                 if self.keeper.era is not era:
                     return
