@@ -333,7 +333,7 @@ def test_at_most_one_order_per_intent_whatever_fails(history: list[tuple[str, in
             assert stop or refused, "a filled entry without its stop"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(acts, max_size=40))
 def test_no_entry_rests_past_its_time_whatever_fails_and_what_it_filled_is_protected(history: list[tuple[str, int, str]]) -> None:
     world = World()
