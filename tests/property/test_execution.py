@@ -227,7 +227,8 @@ class World:
             self.check()
         assert execution.work(self.view) == []
         assert not self.resting or self.view.market_at <= 1_000, "an entry rests past its time"
-        waiting = {net.first_id for net in self.view.intents.values() if net.after in self.resting}
+        resting = {intent.first_id for intent in self.resting.values()}
+        waiting = {net.first_id for net in self.view.intents.values() if net.after in resting}
         left = {intent.state for intent in self.view.intents.values() if intent.first_id not in waiting}
         assert left <= {OrderState.ACKED, OrderState.FILLED}
 
