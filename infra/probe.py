@@ -4,7 +4,7 @@
     probe.start()       # probe.port is the port, also when 0 was asked for
     probe.stop()
 
-200 when the list of problems is empty, else 503 with the problems, one a line.
+200 when the list of problems is empty, else 503 with the problems, one a line. `notes` stand behind the "ok" of /readyz.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ class Probe:
         host: str = "127.0.0.1",
         status: Callable[[], dict[str, Any]] = dict,
         registry: CollectorRegistry = REGISTRY,
+        notes: Problems = tuple,
     ) -> None:
-        self._wanted = (host, port)
+        self._wanted, self._notes = (host, port), notes
         self._live, self._ready, self._status, self._registry = live, ready, status, registry
         self._server: ThreadingHTTPServer | None = None
 
@@ -86,7 +87,7 @@ class Probe:
                     case "/livez":
                         self._tell(probe._live())
                     case "/readyz":
-                        self._tell([*probe._live(), *probe._ready()])
+                        self._tell([*probe._live(), *probe._ready()], probe._notes())
                     case "/metrics":
                         self._answer(200, generate_latest(probe._registry), CONTENT_TYPE_LATEST)
                     case "/status":
@@ -94,8 +95,9 @@ class Probe:
                     case _:
                         self._answer(404, b"one of /livez /readyz /metrics /status\n", "text/plain")
 
-            def _tell(self, problems: Sequence[str]) -> None:
-                self._answer(503 if problems else 200, ("\n".join(problems) or "ok").encode() + b"\n", "text/plain")
+            def _tell(self, problems: Sequence[str], notes: Sequence[str] = ()) -> None:
+                lines = [*(problems or ["ok"]), *notes]
+                self._answer(503 if problems else 200, "\n".join(lines).encode() + b"\n", "text/plain")
 
             def _answer(self, code: int, body: bytes, kind: str) -> None:
                 self.send_response(code)

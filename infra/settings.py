@@ -11,8 +11,9 @@ from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from infra.broker.access import Access, use
@@ -78,7 +79,9 @@ class Settings(BaseSettings):
     api_secret: SecretStr = SecretStr("local-secret")
 
     market: str = Field(default="synthetic", description="synthetic | ticks:PATH | candles:PATH")
-    speed: float = Field(default=200.0, gt=0, description="market seconds per wall second, local exchange only")
+    speed: float = Field(
+        default=200.0, gt=0, allow_inf_nan=False, description="market seconds per wall second, local exchange only"
+    )
     seed: int = 1
     symbols: str = "BTCUSDT,ETHUSDT,SOLUSDT,XRPUSDT,ADAUSDT,DOGEUSDT,AVAXUSDT,BNBUSDT"
     policy_file: Path | None = Field(default=None, description="first policy of a fresh log; later ones by `quantum policy set`")
@@ -90,13 +93,30 @@ class Settings(BaseSettings):
 
     worker_index: int = Field(default=0, ge=0, description="ordinal of this member among those of its worker")
     weight_limit: int = Field(default=2400, ge=100, description="request weight a minute that the venue allows this address")
-    session_timeout_s: float = Field(default=6.0, gt=0)
-    state_flush_s: float = Field(default=0.1, gt=0)
-    heartbeat_s: float = Field(default=2.0, gt=0)
-    snapshot_s: float = Field(default=2.0, gt=0)
-    guardian_sweep_s: float = Field(default=10.0, gt=0)
+    session_timeout_s: float = Field(default=6.0, gt=0, allow_inf_nan=False)
+    state_flush_s: float = Field(default=0.1, gt=0, allow_inf_nan=False)
+    heartbeat_s: float = Field(default=2.0, gt=0, allow_inf_nan=False)
+    snapshot_s: float = Field(default=2.0, gt=0, allow_inf_nan=False)
+    guardian_sweep_s: float = Field(default=10.0, gt=0, allow_inf_nan=False)
     frame_ms: int = Field(default=20, ge=1)
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+
+    @field_validator("symbols")
+    @classmethod
+    def _some(cls, text: str) -> str:
+        if not any(name.strip() for name in text.split(",")):
+            raise ValueError("names no symbol: want at least one, as in BTCUSDT,ETHUSDT")
+        return text
+
+    @field_validator("clickhouse_url", "venue_url", "venue_stream_url", "spot_rest_url", "spot_socket_url")
+    @classmethod
+    def _url(cls, text: str) -> str:
+        """Whatever connects would fail on it later, and by another name."""
+        if text:
+            parts = urlsplit(text)
+            if not parts.scheme or not parts.hostname or parts.port == 0:  # `port` itself raises above 65535
+                raise ValueError("is no URL: want scheme://host:port")
+        return text
 
     @property
     def bootstrap(self) -> str:
@@ -180,7 +200,9 @@ def read_toml() -> dict[str, Any]:
         return tomllib.loads(Path(name).read_text())
     except FileNotFoundError as e:
         raise UserError(f"QT_CONFIG names {name}", "there is no such file", "create it or unset QT_CONFIG") from e
-    except tomllib.TOMLDecodeError as e:
+    except OSError as e:
+        raise UserError(f"QT_CONFIG names {name}", f"it cannot be read: {e.strerror}", "name a TOML file or unset QT_CONFIG") from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise UserError(f"{name} cannot be read", str(e), "mend the TOML at that line") from e
 
 

@@ -105,7 +105,7 @@ def step(
     number += 1
     versions = (*state.versions, Version(number, wanted.model_dump_json()))[-HISTORY:]
     version = PolicyVersion(
-        event_id=ids.event_id("policy.version", number, wanted.digest),
+        event_id=PolicyVersion.id_of(number, wanted.digest),
         at=command.at,
         version=number,
         digest=wanted.digest,

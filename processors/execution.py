@@ -5,6 +5,7 @@
                   |    -> UNKNOWN -> ACKED                          a query found it
                   |               -> PLANNED, attempt + 1           proven absent; a new client id
     PLANNED -> ABANDONED                                            an entry past its time; a stop whose entry never filled
+    ACKED -> EXPIRED                                                an entry that rested past its time: its rest is cancelled
 
 `step` folds intents, fills, order updates, marks (venue time) and our own `trade.orders`; `work` derives from the state alone what
 is to be done, so that after a restart the runner (streams/execution.py) just asks again. SENDING is in the log before the call:
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
+from itertools import count
 from typing import Any, NamedTuple
 
 import msgspec
@@ -71,7 +73,7 @@ def step(state: State | None, event: Any, context: Context) -> Step[State]:
     state = state or State()
     match event:
         case hot.Marks():
-            return Step(msgspec.structs.replace(state, market_at=max(state.market_at, event.at)))
+            return _time_passes(msgspec.structs.replace(state, market_at=max(state.market_at, event.at)))
         case Entry():
             return _planned(state, entry_intents(event, context.trace_id), event.at)
         case Exit():
@@ -96,8 +98,8 @@ def _due(state: State, intent: Intent) -> Work | None:
     if intent.state is not OrderState.PLANNED:
         return None
     if intent.entry:
-        if intent.not_after is not None and state.market_at > intent.not_after:
-            return Work(Todo.ABANDON, intent, f"{(state.market_at - intent.not_after) / 1000:.0f} s of venue time past its end")
+        if over := _over(state, intent):
+            return Work(Todo.ABANDON, intent, over)
         unclear = any(o.entry and o is not intent and o.state in _UNCLEAR for o in state.intents.values())
         return None if unclear else Work(Todo.SEND, intent)
     if intent.after is not None:
@@ -145,7 +147,14 @@ def lacks_net(state: State) -> bool:
     )
 
 
-def _planned(state: State, wanted: Iterable[Intent], at: int) -> Step[State]:
+def _over(state: State, intent: Intent) -> str:
+    """How long an entry's time has been over, in words; empty while it is not."""
+    if intent.not_after is None or state.market_at <= intent.not_after:
+        return ""
+    return f"{(state.market_at - intent.not_after) / 1000:.0f} s of venue time past its end"
+
+
+def _planned(state: State, wanted: Iterable[Intent], at: int, reason: str = "") -> Step[State]:
     """Adds what is new. An intent that is known, or was finished, changes nothing."""
     events = []
     intents = dict(state.intents)
@@ -153,7 +162,7 @@ def _planned(state: State, wanted: Iterable[Intent], at: int) -> Step[State]:
         if intent.first_id in intents or intent.first_id in state.finished:
             continue
         intents[intent.first_id] = intent
-        events.append(said(intent, OrderState.PLANNED, at))
+        events.append(said(intent, OrderState.PLANNED, at, reason=reason))
     return Step(msgspec.structs.replace(state, intents=intents), events)
 
 
@@ -237,14 +246,30 @@ def _net_anew(state: State, entry: Intent, fill: Fill) -> Step[State]:
     return _planned(state, [_fresh(nets[-1], name)], fill.at)
 
 
-def _rest_canceled(state: State, net: Intent, at: int) -> Step[State]:
-    """The net has been triggered: what its entry has not filled yet shall not be filled any more."""
-    entry = state.intents.get(net.after or "")
+def _time_passes(state: State) -> Step[State]:
+    """An entry that rests past its time has what is left of it cancelled; what was filled stays, with its net."""
+    events: list[Event] = []
+    for entry in list(state.intents.values()):
+        if (
+            entry.entry
+            and entry.order_type is OrderType.LIMIT
+            and entry.state is OrderState.ACKED
+            and (over := _over(state, entry))
+        ):
+            canceled = _rest_canceled(state, entry, state.market_at, over)
+            state = canceled.state or state
+            events += canceled.events
+    return Step(state, events)
+
+
+def _rest_canceled(state: State, entry: Intent | None, at: int, reason: str) -> Step[State]:
+    """What an entry has not filled yet shall not be filled any more. A cancel that was refused to its end is wished anew."""
     if entry is None or entry.state.terminal:
         return Step(state)
-    name = order_ids.cancel_id(f"rest of {entry.client_id}")
+    names = (order_ids.cancel_id(f"rest of {entry.client_id}" + (f", {n}" if n else "")) for n in count())
+    name = next(name for name in names if state.finished.get(name) is not OrderState.REFUSED)
     cancel = msgspec.structs.replace(_fresh(entry, name), entry=False, cancels=entry.client_id, reduce_only=True, not_after=None)
-    return _planned(state, [cancel], at)
+    return _planned(state, [cancel], at, reason)
 
 
 def _fresh(intent: Intent, name: str) -> Intent:
@@ -284,12 +309,15 @@ def _updated(state: State, update: OrderUpdate) -> Step[State]:
         return Step(state)  # the triggered order's own steps; the conditional one tells how it ends
     events: tuple[Event, ...] = ()
     if update.book == "ALGO" and update.status in _TRIGGERED:
-        canceled = _rest_canceled(state, intent, update.at)
+        canceled = _rest_canceled(state, state.intents.get(intent.after or ""), update.at, "its net was triggered")
         state, events = canceled.state or state, tuple(canceled.events)
     if _rank(reached) <= _rank(intent.state):
         return Step(state, events)
     state = _put(state, intent)
-    event = said(intent, reached, update.at, exchange_id=update.exchange_id, reason=update.detail, filled=update.filled_quantity)
+    reason = update.detail
+    if intent.entry and reached is OrderState.CANCELED and (over := _over(state, intent)):
+        reached, reason = OrderState.EXPIRED, over
+    event = said(intent, reached, update.at, exchange_id=update.exchange_id, reason=reason, filled=update.filled_quantity)
     return Step(fold(state, event), (event, *events))
 
 

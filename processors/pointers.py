@@ -4,6 +4,7 @@
     MODEL_ROLLBACK  {}                              the previous one serves again, and the other becomes the previous one
     MODEL_SHADOW    {"version": "m-..."}, or null   it scores the live stream beside the one that serves; null: none does
 
+Whoever points at a version again wants it looked at again: it may have been mended, or be back. So that is a new number, too.
 A version that does not verify is never pointed at. A rollback is not held up by that: the worker has its version loaded.
 """
 
@@ -16,7 +17,6 @@ import msgspec
 from msgspec.structs import replace
 
 from processors.serving import Refusal
-from schemas import ids
 from schemas.models import BUILT_IN, ModelVersion
 from schemas.operations import Command, CommandKind
 
@@ -35,11 +35,14 @@ class Immovable(Exception):
 
 
 def move(pointers: Pointers, kind: CommandKind, body: Mapping[str, Any], refused: Mapping[str, Refusal]) -> Pointers:
-    """The pointers after a command; the same when they say so already. `refused`: versions that do not verify. Raises Immovable."""
+    """The pointers after a command; the same when there is no shadow to take away. `refused`: versions that do not verify.
+
+    Raises Immovable.
+    """
     if kind is CommandKind.MODEL_ROLLBACK:
         if pointers.previous is None:
             raise Immovable(f"nothing served before {pointers.active}: there is nothing to go back to")
-        return replace(pointers, number=pointers.number + 1, active=pointers.previous, previous=pointers.active)
+        return _serving(pointers, pointers.previous)
     wanted = body.get("version")
     if kind is CommandKind.MODEL_SHADOW and wanted is None:
         return pointers if pointers.shadow is None else replace(pointers, number=pointers.number + 1, shadow=None)
@@ -51,16 +54,20 @@ def move(pointers: Pointers, kind: CommandKind, body: Mapping[str, Any], refused
     if kind is CommandKind.MODEL_SHADOW:
         if wanted == pointers.active:
             raise Immovable(f"{wanted} serves already: a shadow is another version")
-        return pointers if wanted == pointers.shadow else replace(pointers, number=pointers.number + 1, shadow=wanted)
+        return replace(pointers, number=pointers.number + 1, shadow=wanted)
     if wanted == pointers.active:
-        return pointers
-    shadow = None if wanted == pointers.shadow else pointers.shadow
-    return Pointers(pointers.number + 1, wanted, pointers.active, shadow)
+        return replace(pointers, number=pointers.number + 1)
+    return _serving(pointers, wanted)
+
+
+def _serving(pointers: Pointers, name: str) -> Pointers:
+    """That one serves: if it was the shadow, there is none any more."""
+    return Pointers(pointers.number + 1, name, pointers.active, None if name == pointers.shadow else pointers.shadow)
 
 
 def said(pointers: Pointers, command: Command) -> ModelVersion:
     return ModelVersion(
-        event_id=ids.event_id("model.version", pointers.number, pointers.active, pointers.previous, pointers.shadow),
+        event_id=ModelVersion.id_of(pointers.number, pointers.active, pointers.previous, pointers.shadow),
         at=command.at,
         number=pointers.number,
         active=pointers.active,

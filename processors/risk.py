@@ -124,9 +124,10 @@ def _fold_closed(state: State, closed: Closed) -> State:
 
 
 def _fold_order(state: State, order: Order) -> State:
-    """Each attempt has a client id of its own; the intent's id stays, so the reservation follows it."""
+    """Each attempt has a client id of its own; the intent's id stays, so the reservation follows it. A cancel of the entry has
+    both, too, and ends nothing: the entry's own end does."""
     reserved = state.reserved
-    if reserved is None or order.purpose is not Purpose.ENTRY or order.intent_id != reserved.entry_id:
+    if reserved is None or order.cancels is not None or order.purpose is not Purpose.ENTRY or order.intent_id != reserved.entry_id:
         return state
     reserved = msgspec.structs.replace(
         reserved,

@@ -2,7 +2,8 @@
 
 | model.version          | the version | what happens                                                             |
 |------------------------|-------------|--------------------------------------------------------------------------|
-| number seen before     | any         | nothing                                                                  |
+| not the next number    | any         | nothing                                                                  |
+| names the active again | verified    | it goes on: SERVING                                                      |
 | names another active   | verified    | it decides every candle that closes after the newest decided: SERVING    |
 | names another active   | refused     | what serves goes on: REFUSED, with the reason                            |
 | names a shadow         | refused     | no shadow: REFUSED, with the reason                                      |
@@ -21,6 +22,7 @@ import msgspec
 from processors.step import Step
 from schemas import ids
 from schemas.models import BUILT_IN, ModelSwitch, ModelVersion, SwitchOutcome
+from schemas.numbered import follows
 
 KEPT: Final = 8
 """Switches that are remembered: a late partition is never so many behind."""
@@ -70,7 +72,7 @@ def point(serving: Serving, version: ModelVersion, decided_at: int, refused: Map
 
     `refused`: versions among the new pointers that do not verify.
     """
-    if version.number <= serving.number:
+    if not follows(serving.number, version):
         return Step(serving)
     active, shadow, events = serving.active, version.shadow, []
     if shadow is not None and shadow in refused:

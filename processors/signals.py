@@ -30,7 +30,7 @@ model: every n-th candle of an instrument, spread over instruments by a hash, in
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -39,8 +39,8 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from processors import regime, serving, supervisor
-from processors.features.catalogue import INDEX, NAMES
-from processors.features.step import WINDOW
+from processors.features.catalogue import INDEX, NAMES, feature_hash
+from processors.features.step import BAR_MS, WINDOW
 from processors.filters import from_text
 from processors.serving import Refusal, Serving
 from processors.step import Context, Step
@@ -185,10 +185,7 @@ def step(state: State | None, event: Any, ctx: Context, heard: Heard = NOTHING) 
         case hot.Barrier():
             return _decided(state, ctx, heard)
         case hot.FeatureHistory():
-            if state.seen or event.at - event.bar_ms <= state.rows_to:
-                return Step(state)
-            rows = np.asarray(event.rows, dtype="<f4").tobytes()
-            return Step(replace(state, rows=rows, rows_to=event.at - event.bar_ms))
+            return Step(_begun(state, event))
         case ModelVersion():
             decided_at = max((found.decided_at for found in ctx.states.values()), default=-1)
             after, events = serving.point(state.serving or Serving(), event, decided_at, heard.refused)
@@ -211,15 +208,31 @@ def is_due(instrument: str, open_at: int, bar_ms: int, every_bars: int) -> bool:
     return (open_at // bar_ms) % every_bars == phase
 
 
+def _begun(state: State, history: hot.FeatureHistory) -> State:
+    """The window begins with past vectors. Raises ValueError for vectors of other features."""
+    if history.feature_hash != feature_hash():
+        raise ValueError(f"a history of features {history.feature_hash}, ours are {feature_hash()}")
+    rows = b"".join(_row(values) for values in history.rows[-WINDOW:])
+    if state.seen or history.at - BAR_MS <= state.rows_to:
+        return state
+    return replace(state, rows=rows, rows_to=history.at - BAR_MS)
+
+
+def _row(values: Sequence[float]) -> bytes:
+    if len(values) != len(NAMES):
+        raise ValueError(f"a vector of {len(values)} values, the catalogue has {len(NAMES)}")
+    return np.asarray(values, dtype="<f4").tobytes()
+
+
 def _joined(state: State, features: hot.Features) -> State:
-    """A vector once; one that does not follow the last begins a new window."""
+    """A vector once; one that does not follow the last begins a new window. Raises ValueError for what is no vector of ours."""
     last = state.seen[-1].open_at if state.seen else state.decided_to
     if features.open_at <= last:
         return state
     bar_ms = features.at - features.open_at
-    row = np.asarray(features.values, dtype="<f4").tobytes()
-    if len(row) != ROW:
-        raise ValueError(f"a vector of {len(features.values)} values, the catalogue has {len(NAMES)}")
+    if bar_ms != BAR_MS:
+        raise ValueError(f"a candle of {bar_ms} ms, vectors are of {BAR_MS}")
+    row = _row(features.values)
     before = state.rows if state.rows_to == features.open_at - bar_ms else b""
     # what waits keeps its place at the end of the rows; vectors before a gap have lost theirs and are decided without a window
     seen = Seen(

@@ -58,11 +58,11 @@ class Chosen(NamedTuple):
 
 
 def choose(listings: Iterable[Listing], policy: Universe, known: Iterable[str] = ()) -> Chosen:
-    """`known`: instruments that we stream, or hold, whether listed or not."""
+    """`known`: instruments that we name, whether listed or not."""
     listed = {listing.instrument: listing for listing in listings}
     outside: dict[str, Refused] = {}
     fit: list[Listing] = []
-    for name in sorted({**listed, **dict.fromkeys(known), **dict.fromkeys(policy.instruments)}):
+    for name in sorted({**listed, **dict.fromkeys(known)}):
         listing = listed.get(name)
         refused = _refused(name, listing, policy)
         if refused is not None or listing is None:

@@ -184,7 +184,7 @@ class Outside(Value):
 class UniverseSeen(Event):
     """Who may be entered, as the exchange and the policy say it now. `at` is market time. Told anew when it changes.
 
-    `outside`: of those that are streamed, and everyone who was a member before.
+    `outside`: of those that the settings name.
     """
 
     type: Literal["market.universe"] = "market.universe"

@@ -5,26 +5,40 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
+from schemas import ids
 from schemas.events import Event
+from schemas.numbered import Number, Numbered
 from schemas.units import UtcMs
 
 BUILT_IN = "built-in"
 """The version that comes with the package, or stands at QT_MODEL_DIR: what serves while nobody has chosen another."""
 
 
-class ModelVersion(Event):
+class ModelVersion(Numbered):
     """The pointers after a change, numbered. `at` is the wall's. `previous`: what a rollback goes back to.
 
     `shadow`: scores the live stream beside the one that serves, and nothing is decided on it.
     """
 
     type: Literal["model.version"] = "model.version"
-    number: int
+    number: Number
     active: str
     previous: str | None
     shadow: str | None
     reason: str
     actor: str
+
+    @staticmethod
+    def id_of(number: int, active: str, previous: str | None, shadow: str | None) -> str:
+        return ids.event_id("model.version", number, active, previous, shadow)
+
+    @property
+    def place(self) -> int:
+        return self.number
+
+    @property
+    def own_id(self) -> str:
+        return self.id_of(self.number, self.active, self.previous, self.shadow)
 
 
 class SwitchOutcome(StrEnum):
@@ -40,7 +54,7 @@ class ModelSwitch(Event):
     """
 
     type: Literal["model.switch"] = "model.switch"
-    number: int
+    number: Number
     outcome: SwitchOutcome
     version: str
     active: str

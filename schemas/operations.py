@@ -5,7 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
+from schemas import ids
 from schemas.events import AccountEvent, Event
+from schemas.numbered import Number, Numbered
 from schemas.policy import Policy
 
 
@@ -52,16 +54,28 @@ class Audit(Event):
     body: str = ""
 
 
-class PolicyVersion(Event):
+class PolicyVersion(Numbered):
     """The policy as it stands after a change: compare-and-set on `version`."""
 
     type: Literal["policy.version"] = "policy.version"
-    version: int
+    version: Number
     digest: str
     changed: list[str]
     reason: str
     actor: str
     policy: Policy
+
+    @staticmethod
+    def id_of(version: int, digest: str) -> str:
+        return ids.event_id("policy.version", version, digest)
+
+    @property
+    def place(self) -> int:
+        return self.version
+
+    @property
+    def own_id(self) -> str:
+        return self.id_of(self.version, self.digest)
 
 
 class Heartbeat(Event):

@@ -57,7 +57,10 @@ _GLOBAL = {Key.SEQUENCE, Key.ACCOUNT, Key.NAME, Key.NONE}
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """`retain` None = compacted. `order_by`: how its ClickHouse table is sorted. `decision`: that table keeps the raw value too."""
+    """`retain` None = compacted. `order_by`: how its ClickHouse table is sorted. `decision`: that table keeps the raw value too.
+
+    `wall`: `at` of its records is the wall's, not the market's.
+    """
 
     name: str
     events: tuple[type[Event], ...]
@@ -68,6 +71,7 @@ class Topic:
     produced_by: tuple[str, ...]
     consumed_by: tuple[str, ...]
     decision: bool = False
+    wall: bool = False
 
     @property
     def partitions(self) -> int:
@@ -359,6 +363,7 @@ CONTROL_COMMANDS = Topic(
     ("cli",),
     ("control", "exits", *_HISTORY),
     decision=True,
+    wall=True,
 )
 CONTROL_AUDIT = Topic(
     "control.audit",
@@ -370,6 +375,7 @@ CONTROL_AUDIT = Topic(
     ("control",),
     ("risk", *_HISTORY),
     decision=True,
+    wall=True,
 )
 POLICY_VERSIONS = Topic(
     "policy.versions",
@@ -381,6 +387,7 @@ POLICY_VERSIONS = Topic(
     ("control",),
     ("market", "signals", "risk", "execution", "exits", "guardian", *_HISTORY),
     decision=True,
+    wall=True,
 )
 MODEL_VERSIONS = Topic(
     "model.versions",
@@ -392,6 +399,7 @@ MODEL_VERSIONS = Topic(
     ("control",),
     ("signals", *_HISTORY),
     decision=True,
+    wall=True,
 )
 MODEL_SWITCHES = Topic(
     "model.switches",
@@ -435,6 +443,7 @@ HEALTH_HEARTBEATS = Topic(
     ("worker", "at"),
     ("*",),
     ("risk", *_HISTORY),
+    wall=True,
 )
 DEAD_LETTERS = Topic(
     "dead.letters",
@@ -445,6 +454,7 @@ DEAD_LETTERS = Topic(
     ("topic", "at"),
     ("*",),
     _HISTORY,
+    wall=True,
 )
 
 FOLLOWED = (POLICY_VERSIONS, BREAKER_STATES, RISK_STATES, TRADE_EXIT_PLANS)

@@ -28,7 +28,7 @@ class OrderType(StrEnum):
 
 
 class Entry(AccountEvent):
-    """Intent to open. `not_after`: venue time after which it is not sent any more."""
+    """Intent to open. `not_after`: venue time after which it is not sent any more, and what rests of it is cancelled."""
 
     type: Literal["trade.entry"] = "trade.entry"
     decision_id: str

@@ -1,7 +1,7 @@
 """Units: the types that carry a rule, so that nobody has to check it again.
 
 Money is Decimal and travels as a plain decimal string; market data and features are floats. Times are integer milliseconds
-since the epoch, UTC: `at` is venue time on every event but heartbeats and dead letters, which have only the wall.
+since the epoch, UTC: `at` is venue time, but for topics that have only the wall's (`Topic.wall`).
 """
 
 from __future__ import annotations

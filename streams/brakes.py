@@ -68,7 +68,7 @@ class BrakeReader(Follower):
     def known(self) -> Known:
         return Known(self._risk, self._breakers, read_stop_file(self._file))
 
-    def take(self, topic: str, value: bytes) -> None:
+    def take(self, topic: str, value: bytes, key: bytes | None = None) -> None:
         try:
             if topic == topics.RISK_STATES.name:
                 state = RiskState.model_validate_json(value)

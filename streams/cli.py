@@ -363,6 +363,8 @@ def model_list(as_json: Json = False) -> None:
         f"{row['version']:<20} {','.join(row['roles']) or '-':<16} {','.join(row['members']) or '-':<32} {row['trained_on'] or '-'}"
         for row in found["versions"]
     ]
+    if found["serving"] != found["active"]:
+        lines.append(f"{found['active']} is to decide, {found['serving']} does: {found['refused']}")
     show(found, as_json, lines)
 
 

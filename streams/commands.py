@@ -29,6 +29,7 @@ from schemas.ids import event_id
 from schemas.operations import Audit, Command, CommandKind, PolicyVersion
 from schemas.policy import Policy
 from schemas.signing import SHORTEST
+from streams.versions import Chain
 
 ANSWER_S = 10.0
 
@@ -52,8 +53,9 @@ def read_policy(path: Path) -> str:
     try:
         text = path.read_text()
         Policy.model_validate_json(text)
-    except OSError as e:
-        raise UserError(f"the policy {path} cannot be read", str(e.strerror), "name a file that exists") from e
+    except (OSError, UnicodeDecodeError) as e:
+        why = str(e.strerror) if isinstance(e, OSError) else "it is no text"
+        raise UserError(f"the policy {path} cannot be read", why, "name a JSON file; `quantum policy show` prints a policy") from e
     except ValidationError as e:
         found = "; ".join(f"{'.'.join(map(str, error['loc'])) or 'policy'}: {error['msg']}" for error in e.errors())
         raise UserError(f"{path} holds no policy", found, "mend the file; `quantum policy show` prints one that holds") from e
@@ -171,7 +173,7 @@ def policy_versions(settings: Settings) -> list[dict[str, Any]]:
     return [
         {
             "version": v.version,
-            "at": datetime.fromtimestamp(v.at / 1000, UTC).isoformat(timespec="seconds"),
+            "at": _iso(v.at),
             "actor": v.actor,
             "changed": v.changed,
             "reason": v.reason,
@@ -181,16 +183,19 @@ def policy_versions(settings: Settings) -> list[dict[str, Any]]:
     ]
 
 
+def _iso(at_ms: int) -> str:
+    try:
+        return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds")
+    except (OverflowError, ValueError, OSError):
+        return f"{at_ms} ms, no date"
+
+
 def _versions(settings: Settings) -> list[PolicyVersion]:
     require(settings.bootstrap)
     name = topics.POLICY_VERSIONS.name
     messages = read_all(settings.bootstrap, name, offsets(settings.bootstrap, [name])[name])
-    found = []
-    for message in messages:
-        with suppress(ValidationError):  # poison has its dead letter; the versions are what control wrote
-            if (value := message.value()) is not None:
-                found.append(PolicyVersion.model_validate_json(value))
-    return found
+    chain = Chain(PolicyVersion)
+    return [found for message in messages if (found := chain.take(message.key(), message.value())) is not None]
 
 
 def _consumer(settings: Settings) -> Consumer:

@@ -158,7 +158,14 @@ def model(settings: Settings) -> str:
     from streams.model_commands import versions
     from streams.serving import verify
 
-    name = str(versions(settings)["serving"])
+    found = versions(settings)
+    name = str(found["serving"])
+    if name != found["active"]:
+        raise UserError(
+            f"the model {found['active']} is to decide, {name} does",
+            str(found["refused"]),
+            "restore its directory in QT_MODEL_REGISTRY: it is taken with one of the next candles; or promote another",
+        )
     refusal = verify(name, settings)
     if refusal is not None:
         raise UserError(

@@ -27,7 +27,7 @@ class Follower:
         self._read_once = threading.Event()
         self._thread = threading.Thread(target=self._follow, name=name, daemon=True)
 
-    def take(self, topic: str, value: bytes) -> None:
+    def take(self, topic: str, value: bytes, key: bytes | None = None) -> None:
         raise NotImplementedError
 
     def start(self) -> None:
@@ -72,7 +72,8 @@ class Follower:
                     continue
                 value = message.value()
                 if value is not None:
-                    self.take(message.topic() or "", value)
+                    key = message.key()
+                    self.take(message.topic() or "", value, key.encode() if isinstance(key, str) else key)
         finally:
             consumer.close()
 

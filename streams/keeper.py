@@ -34,7 +34,8 @@ REVOKED_S = 2.0
 class Era:
     """One assignment: the generation of the group, the epoch that we claimed, and all that we hold under it.
 
-    `live`: partitions that the effects know of. `behind`: what a partition must still apply before they do.
+    `live`: partitions that the effects know of. `behind`: what a partition must still apply before they do. `market_at`: the latest
+    market time that any partition has come to.
     """
 
     def __init__(self, generation: int, loaded: Loaded) -> None:
@@ -48,6 +49,7 @@ class Era:
         self.committed = {(topic, p): offset for p, share in self.shares.items() for topic, offset in share.next.items()}
         # our state's word, not Kafka's: the era before may have written its position and died before the commit
         self.uncommitted = dict(self.committed)
+        self.market_at = max((share.market_at for share in self.shares.values()), default=0)
         self.states: dict[str, Any] = {}
         for share in self.shares.values():
             self.states.update(share.states())

@@ -253,7 +253,7 @@ def metrics(gateway: Gateway, watch: Watch) -> Mapping[str, float]:
     cutter = gateway.cutter if gateway.begun else None
     return {
         "universe_members": len(watch.chosen.members),
-        "universe_outside": len(set(gateway.instruments) - set(watch.chosen.members)),
+        "universe_outside": len(watch.chosen.outside),
         "trades": cutter.trades if cutter else 0,
         "trades_backfilled": cutter.backfilled if cutter else 0,
         "trades_duplicate": cutter.duplicates if cutter else 0,
@@ -295,7 +295,7 @@ async def _stream(loop: Loop, gateway: Gateway, watch: Watch) -> None:
 
     async def keep_universe() -> None:
         await until(lambda: gateway.ready)
-        await watch.run(gateway.instruments, lambda: gateway.cutter.watermark, loop.outlet.send)
+        await watch.run(instruments_of(loop.settings.symbol_list), lambda: gateway.cutter.watermark, loop.outlet.send)
 
     try:
         async with asyncio.TaskGroup() as tasks:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from confluent_kafka import Message
 from pydantic import BaseModel, ValidationError
 
 from infra import registry
@@ -21,6 +22,7 @@ from schemas.models import BUILT_IN, ModelSwitch, ModelVersion
 from schemas.operations import CommandKind
 from streams import commands
 from streams.serving import verify
+from streams.versions import Chain
 
 SWITCH_S = 10.0
 ANSWERS_S = 2.0
@@ -35,7 +37,12 @@ def versions(settings: Settings) -> dict[str, Any]:
     for name in dict.fromkeys([BUILT_IN, *registry.versions(settings.model_registry), *_named(pointers)]):
         roles = {"serving": serving, "active": pointers.active, "previous": pointers.previous, "shadow": pointers.shadow}
         rows.append({"version": name, "roles": [role for role, holder in roles.items() if holder == name]} | _about(settings, name))
-    return {"number": pointers.number, "serving": serving, "registry": str(settings.model_registry), "versions": rows}
+    found: dict[str, Any] = {"number": pointers.number, "serving": serving, "active": pointers.active}
+    if serving != pointers.active:
+        found["refused"] = (
+            f"{switch.reason}: {switch.detail}" if switch and switch.outcome == "REFUSED" else "nothing was said of it yet"
+        )
+    return found | {"registry": str(settings.model_registry), "versions": rows}
 
 
 def told(settings: Settings, name: str) -> dict[str, Any]:
@@ -62,7 +69,6 @@ def verified(settings: Settings, name: str) -> dict[str, Any]:
 
 def move(settings: Settings, kind: CommandKind, name: str | None, reason: str) -> dict[str, Any]:
     """Sends the command, waits for its audit and for what the serving worker makes of it."""
-    before = _log(settings)[0].number
     body = {} if kind is CommandKind.MODEL_ROLLBACK else {"version": name}
     audit = commands.ask(settings, commands.command(kind, body, reason))
     done: dict[str, Any] = {"accepted": audit.accepted, "detail": audit.detail, "command": audit.command_id}
@@ -71,13 +77,16 @@ def move(settings: Settings, kind: CommandKind, name: str | None, reason: str) -
     if audit.detail == control.ALREADY:
         _, switch = _log(settings)
         return done | {"serving": switch.active if switch else BUILT_IN, "shadow": switch.shadow if switch else None, "refused": []}
+    mine: ModelVersion | None = None
     deadline = time.monotonic() + SWITCH_S
     while time.monotonic() < deadline:
-        said = [switch for switch in _read(settings, topics.MODEL_SWITCHES, ModelSwitch) if switch.number > before]
-        if said:
+        mine = mine or _made_by(settings, audit.command_id)
+        switches = _read(settings, topics.MODEL_SWITCHES, ModelSwitch) if mine else ()
+        said = [switch for switch in switches if mine and switch.number == mine.number]
+        if mine and any(switch.version == mine.active for switch in said):  # its last word on these pointers
             refused = [switch for switch in said if switch.outcome == "REFUSED"]
             return done | {
-                "number": said[-1].number,
+                "number": mine.number,
                 "serving": said[-1].active,
                 "shadow": said[-1].shadow,
                 "from_at": said[-1].from_at,
@@ -88,6 +97,15 @@ def move(settings: Settings, kind: CommandKind, name: str | None, reason: str) -
         "serving": None,
         "refused": [f"no answer of the worker `signals` within {SWITCH_S:.0f} s: it takes it when it runs"],
     }
+
+
+def _made_by(settings: Settings, command_id: str) -> ModelVersion | None:
+    """The pointers that a command has moved: two people may command at once, and each is told of his own."""
+    for message in _messages(settings, topics.MODEL_VERSIONS):
+        headers = dict(message.headers() or ())
+        if headers.get("causation_id") == command_id.encode() and (value := message.value()) is not None:
+            return ModelVersion.model_validate_json(value)
+    return None
 
 
 def _about(settings: Settings, name: str) -> dict[str, Any]:
@@ -123,14 +141,19 @@ def _log(settings: Settings) -> tuple[ModelVersion, ModelSwitch | None]:
     pointers = ModelVersion(event_id="none", at=0, number=0, active=BUILT_IN, previous=None, shadow=None, reason="", actor="")
     if not answers(settings.bootstrap, ANSWERS_S):
         return pointers, None
-    for found in _read(settings, topics.MODEL_VERSIONS, ModelVersion):
-        pointers = found
+    chain = Chain(ModelVersion)
+    for message in _messages(settings, topics.MODEL_VERSIONS):
+        pointers = chain.take(message.key(), message.value()) or pointers
     switches = list(_read(settings, topics.MODEL_SWITCHES, ModelSwitch))
     return pointers, switches[-1] if switches else None
 
 
 def _read(settings: Settings, topic: topics.Topic, event: type[E]) -> Iterator[E]:
-    for message in read_all(settings.bootstrap, topic.name, offsets(settings.bootstrap, [topic.name])[topic.name]):
+    for message in _messages(settings, topic):
         with suppress(ValidationError):
             if (value := message.value()) is not None:
                 yield event.model_validate_json(value)
+
+
+def _messages(settings: Settings, topic: topics.Topic) -> Iterator[Message]:
+    return read_all(settings.bootstrap, topic.name, offsets(settings.bootstrap, [topic.name])[topic.name])

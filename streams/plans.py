@@ -24,7 +24,7 @@ class PlanReader(Follower):
     def known(self) -> Mapping[str, Planned]:
         return self._plans
 
-    def take(self, topic: str, value: bytes) -> None:
+    def take(self, topic: str, value: bytes, key: bytes | None = None) -> None:
         try:
             plan = ExitPlan.model_validate_json(value)
         except ValidationError:

@@ -26,6 +26,7 @@ from streams.envelope import Cause, Undecodable, cause_of, decode, seal
 from streams.gaps import Gaps
 from streams.keeper import Era, Keeper
 from streams.letters import dead_letter
+from streams.market_clock import STEP_MS, MarketClock, Place, RunsAhead, time_of
 from streams.policy import PolicyReader
 from streams.sender import Oversized, Sender
 from streams.shares import Share
@@ -41,7 +42,8 @@ TIME = (topics.MARKET_TRADES.name, topics.MARKET_MARKS.name)
 
 
 class Misplaced(Exception):
-    """A record in a partition that is not its key's: another member may hold the key, and two would fold it."""
+    """A record under another key than its own, or in a partition that is not its key's: another member may hold that, and two
+    would fold it."""
 
 
 class Runner:
@@ -54,6 +56,7 @@ class Runner:
         self.sender = Sender(app)
         self.keeper = Keeper(stage, app, settings, self.sender, self.counts, self)
         self.gaps = Gaps(app, settings.bootstrap, self.counts)
+        self.clock = MarketClock(settings.bootstrap)
         self._account = settings.account
         self._widths = {topic.name: topic.partitions for topic in stage.inputs}
         self._default_policy = (0, Policy())
@@ -101,9 +104,15 @@ class Runner:
         topic, partition, offset, value = message.topic, message.partition, message.offset, message.value
         changes: list[tuple[Share, str, Any]] = []
         event: Any = None
+        come_to = 0
         if value is not None:
             try:
                 event = decode(topic, value)
+                if topics.BY_NAME[topic].key is topics.Key.NAME and message.key != (own := topics.route(event)[1]):
+                    raise Misplaced(f"its key is {message.key!r}, not {own!r}")
+                come_to = await self._come_to(era, event, message)
+                if self.keeper.era is not era:
+                    return
                 if self.stage.prepare is not None:
                     await self.stage.prepare(event, MappingProxyType(era.states))
                     if self.keeper.era is not era:
@@ -115,9 +124,9 @@ class Runner:
             except ProducerSendError:
                 raise
             except Exception as e:  # what fails on this record fails on it again: poison, and the stage goes on behind it
-                if not isinstance(e, Undecodable | Oversized | Misplaced):
+                if not isinstance(e, Undecodable | Oversized | Misplaced | RunsAhead):
                     log.error("a decision failed", topic=topic, partition=partition, offset=offset, exc_info=e)
-                changes = []
+                changes, come_to = [], 0
                 await self._bury(message, e)
         if self.keeper.era is not era:
             return
@@ -132,6 +141,8 @@ class Runner:
             if observer is not None and target.partition in era.live:
                 observer.on_state(key, state)
         share.next[topic] = offset + 1
+        if come_to > share.market_at:
+            share.market_at, era.market_at = come_to, max(come_to, era.market_at)
         self.counts.processed[topic] += 1
         self.counts.last_at[topic] = time.monotonic()
         self.counts.record_at[topic] = message.timestamp
@@ -139,6 +150,16 @@ class Runner:
             self._catch_up(era, share)
         if event is not None and self.stage.written_first(event):
             await self.keeper.flush()
+
+    async def _come_to(self, era: Era, event: Any, message: Any) -> int:
+        """The market time that is reached with this record; 0 when it proves none. Raises RunsAhead."""
+        if topics.BY_NAME[message.topic].wall:
+            return 0
+        at = time_of(event)
+        if at > era.market_at + STEP_MS:
+            place = Place(message.topic, message.partition, message.offset, round(message.timestamp * 1000))
+            return at if await self.clock.check(at, era.market_at, place) else 0
+        return at
 
     def _decide(
         self, era: Era, share: Share, event: Any, topic: str, offset: int, trace_id: str

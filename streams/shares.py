@@ -3,10 +3,11 @@
 A record of `state.<stage>`, key = the key, or `__pos` for the partition's position:
 
     {"v":1,"epoch":3,"seq":17,"applied":{"trade.fills":1207},"state":{"version":1,...}}
-    {"v":1,"epoch":3,"seq":17,"next":{"trade.fills":1208}}
+    {"v":1,"epoch":3,"seq":17,"next":{"trade.fills":1208},"market_at":1764158400000}
     a tombstone has no value; the same meta stands in its header `meta`
 
-`applied`: the last offset of each input that is in the value; `next`: the first that is in none.
+`applied`: the last offset of each input that is in the value; `next`: the first that is in none; `market_at`: the
+market time that they have come to (streams/market_clock.py).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Stored(msgspec.Struct, omit_defaults=True):
     applied: dict[str, int] = {}
     state: msgspec.Raw = msgspec.Raw(b"null")
     next: dict[str, int] = {}
+    market_at: int = 0
 
 
 class StateRecord(NamedTuple):
@@ -53,11 +55,13 @@ class Held:
 
 
 class Share:
-    """One state partition. `next`: first offset of each input (of this partition) that is not applied yet."""
+    """One state partition. `next`: first offset of each input (of this partition) that is not applied yet. `market_at`: the
+    latest market time that is applied."""
 
-    def __init__(self, partition: int, next_: dict[str, int]) -> None:
+    def __init__(self, partition: int, next_: dict[str, int], market_at: int = 0) -> None:
         self.partition = partition
         self.next = next_
+        self.market_at = market_at
         self.held: dict[str, Held] = {}
         self.dirty: dict[str, Held] = {}
         self.written: dict[str, int] = dict(next_)
@@ -135,7 +139,7 @@ def snapshot(shares: Mapping[int, Share], epoch: int, seq: int) -> Snapshot:
                 found.forgotten.append((share, key, held))
         share.dirty = {}
         if share.moved:
-            found.positions.append(position(share.partition, share.next, epoch, seq))
+            found.positions.append(position(share.partition, share.next, epoch, seq, share.market_at))
             for topic, offset in share.next.items():
                 if share.written.get(topic) != offset:
                     found.next[topic, share.partition] = offset
@@ -143,8 +147,8 @@ def snapshot(shares: Mapping[int, Share], epoch: int, seq: int) -> Snapshot:
     return found
 
 
-def position(partition: int, next_: Mapping[str, int], epoch: int, seq: int) -> StateRecord:
-    value = msgspec.json.encode(Stored(FORMAT, epoch, seq, next=dict(next_)))
+def position(partition: int, next_: Mapping[str, int], epoch: int, seq: int, market_at: int = 0) -> StateRecord:
+    value = msgspec.json.encode(Stored(FORMAT, epoch, seq, next=dict(next_), market_at=market_at))
     return StateRecord(partition, POSITION, value, [])
 
 
@@ -196,6 +200,11 @@ class Ledger:
     def next(self) -> dict[str, int]:
         found = self.best.get(POSITION)
         return dict(found.next) if found else {}
+
+    @property
+    def market_at(self) -> int:
+        found = self.best.get(POSITION)
+        return found.market_at if found else 0
 
 
 _read = msgspec.json.Decoder(Stored).decode

@@ -69,8 +69,8 @@ STAGE = Stage(
 def main(settings: Settings) -> None:
     server = Server(settings)
     server.preload(BUILT_IN)
-    supervised = Supervised()
+    supervised = Supervised(server.attach)
     REGISTRY.register(server)
     REGISTRY.register(supervised)
     step = partial(signals.step, heard=server.heard)
-    run_stage(replace(STAGE, step=step, prepare=server.prepare, observer=supervised), settings)
+    run_stage(replace(STAGE, step=step, prepare=server.prepare, observer=supervised, notes=server.notes), settings)

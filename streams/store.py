@@ -113,7 +113,7 @@ class StateStore:
         for turn in range(CLAIMS):
             await asyncio.sleep(_draw.uniform(0.0, 0.05 * turn))  # in step with each other, they would claim for ever
             epoch = max((ledger.epoch for ledger in ledgers.values()), default=0) + 1
-            claims = [position(p, ledgers[p].next, epoch, 0) for p in mine]
+            claims = [position(p, ledgers[p].next, epoch, 0, ledgers[p].market_at) for p in mine]
             at = await asyncio.gather(*(self._send(claim) for claim in claims))
             await self._hands.do(reader.read_to_end)
             if all(ledgers[p].epoch == epoch and ledgers[p].rivals == [offset] for p, offset in zip(mine, at, strict=True)):
@@ -138,7 +138,7 @@ class StateStore:
                     "retention has overtaken this stage, records are lost to it",
                     **{"topic": topic, "partition": partition, "lost": low - stored[topic]},
                 )
-        share = Share(partition, next_)
+        share = Share(partition, next_, ledger.market_at)
         for key, found in ledger.keys():
             state = None if bytes(found.state) == b"null" else self._state(key, bytes(found.state))
             share.held[key] = Held(state, dict(found.applied))

@@ -8,7 +8,7 @@ qt_model_entries_blocked_total{reason,side}  by the supervisor, or what it would
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -19,12 +19,14 @@ from streams.stage import Outbox
 
 
 class Supervised:
-    """An observer that only remembers the newest state of the rounds."""
+    """An observer that only remembers the newest state of the rounds. `attach`: whoever else wants the outbox."""
 
-    def __init__(self) -> None:
+    def __init__(self, attach: Callable[[Outbox], None] = lambda outbox: None) -> None:
+        self._attach = attach
         self._rounds = supervisor.State()
 
-    def attach(self, outbox: Outbox) -> None: ...
+    def attach(self, outbox: Outbox) -> None:
+        self._attach(outbox)
 
     def on_live(self, partition: int, states: Mapping[str, Any]) -> None:
         if SUPERVISOR in states:

@@ -31,14 +31,13 @@ POLICY_S = 1.0
 
 
 class Watch:
-    """`policy`: (version, policy) as it stands. `told`: counts what was said; one asks at a time."""
+    """`policy`: (version, policy) as it stands. One asks at a time."""
 
     def __init__(self, venue: MarketVenue, policy: Callable[[], tuple[int, Policy]]) -> None:
         self._venue, self._policy = venue, policy
         self._depths: dict[str, tuple[float, Decimal]] = {}
         self._said: tuple[Any, ...] | None = None
         self.chosen = Chosen((), {})
-        self.told = 0
 
     async def symbols(self, named: Sequence[str]) -> tuple[str, ...]:
         """What is to be streamed: those that are listed. Raises VenueError, and UserError when none is."""
@@ -62,20 +61,20 @@ class Watch:
         self.chosen = universe.choose([each._replace(depth=self._depth(each.instrument)) for each in listings], policy, known)
         return self.chosen
 
-    def news(self, at: int, known: Sequence[str]) -> UniverseSeen | None:
+    def news(self, at: int) -> UniverseSeen | None:
         """What was chosen last, if it is not what was said last. `at`: market time."""
         version = self._policy()[0]
-        shown = {name: refused for name, refused in self.chosen.outside.items() if name in known}
-        said = (self.chosen.members, tuple((name, refused.reason) for name, refused in shown.items()), version)
+        said = (self.chosen.members, tuple((name, refused.reason) for name, refused in self.chosen.outside.items()), version)
         if said == self._said:
             return None
         self._said = said
-        self.told += 1
         return UniverseSeen(
             event_id=ids.event_id("market.universe", at, *map(str, said)),
             at=at,
             members=list(self.chosen.members),
-            outside=[Outside(instrument=name, reason=each.reason, detail=each.detail) for name, each in shown.items()],
+            outside=[
+                Outside(instrument=name, reason=each.reason, detail=each.detail) for name, each in self.chosen.outside.items()
+            ],
             policy_version=version,
         )
 
@@ -85,7 +84,7 @@ class Watch:
             version = self._policy()[0]
             try:
                 await self.look(known)
-                if (news := self.news(market_ms(), known)) is not None:
+                if (news := self.news(market_ms())) is not None:
                     send([news])
                     log.info(
                         "the universe", members=len(news.members), outside={each.instrument: each.reason for each in news.outside}

@@ -44,7 +44,7 @@ def watched(runner: Runner, app: App, settings: Settings) -> Iterator[Probe]:
 
     app.on_quiet = quiet
     app.background += [beat, heartbeats]
-    probe = Probe(settings.probe_port, pulse.problems, runner.problems, settings.host)
+    probe = Probe(settings.probe_port, pulse.problems, runner.problems, settings.host, notes=runner.stage.notes)
     metrics = Metrics(runner.stage.name, runner.counts, runner.lag, runner.sizes)
     probe.start()
     log.info("probe", port=probe.port)

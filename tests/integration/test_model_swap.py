@@ -213,9 +213,9 @@ def test_versions_change_between_candles_and_no_candle_is_lost(street: Street, m
     assert not done["accepted"]
     assert "OTHER_ANSWERS" in done["detail"]
     assert "m-a goes on serving" in done["detail"]
-    by_hand = ModelVersion(event_id="by-hand", at=1, number=9, active="m-bad", previous=None, shadow="m-b", reason="", actor="eve")
+    by_hand = ModelVersion(event_id="by-hand", at=1, number=4, active="m-bad", previous=None, shadow="m-b", reason="", actor="eve")
     street.send(by_hand)
-    until(lambda: street.read(topics.MODEL_SWITCHES)[-1].number == 9)
+    until(lambda: street.read(topics.MODEL_SWITCHES)[-1].number == 4)
 
     # killed, it goes on with what the log says serves
     end(street.workers["signals"])
@@ -239,7 +239,7 @@ def test_versions_change_between_candles_and_no_candle_is_lost(street: Street, m
         (1, "SERVING", "m-a", "m-a", None),
         (2, "SERVING", "m-b", "m-b", None),
         (3, "SERVING", "m-a", "m-a", None),
-        (9, "REFUSED", "m-bad", "m-a", "m-b"),
+        (4, "REFUSED", "m-bad", "m-a", "m-b"),
     }
     begun = {s.from_at: s.active for s in switches if s.outcome == "SERVING"}
     for at, mine in decided.items():

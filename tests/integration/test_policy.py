@@ -39,7 +39,7 @@ def test_a_reader_is_ready_at_the_end_and_follows(kafka: EmbeddedKafka, unique: 
         until(lambda: reader.ready)
         assert reader.current() == (0, Policy())
         producer = Producer({"bootstrap.servers": kafka.bootstrap})
-        for value in (version(1), b"no policy", version(3), version(2)):
+        for value in (version(1), b"no policy", version(3), version(2), version(10**18), version(3)):
             producer.produce(unique, value, b"policy", partition=0)
         assert producer.flush(20) == 0
         until(lambda: reader.current()[0] == 3)

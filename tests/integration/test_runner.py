@@ -213,6 +213,15 @@ def test_a_life_poison_gaps_probes_heartbeats_drain(street: Street) -> None:
     assert "no record of market.trades" in first.get("/readyz")[1]
     assert first.get("/livez")[0] == 200
 
+    # a record of a far future would stand in states for ever: the tick behind it says that the market has not come to it
+    future = hot.TradeFrame("far", "market.trade-frame", 4_000_000_000_000, KEY, 12, [12], [1.0], [1.0], [0], "synthetic")
+    street.feed(future)
+    street.tick()
+    until(lambda: first.metric("qt_dead_letters_total") == 7)
+    letter = decode(topics.DEAD_LETTERS.name, street.read(topics.DEAD_LETTERS.name)[-1].value or b"")
+    assert letter.error == "RunsAhead"
+    assert street.counts()[-1] == 12
+
     # heartbeats until SIGUSR1
     beats = street.read(topics.HEALTH_HEARTBEATS.name)
     assert beats[-1].key == b"effects-0"

@@ -41,6 +41,7 @@ class World:
         self.accepted: dict[str, str] = {}
         self.words: deque[Any] = deque()
         self.trades = 0
+        self.resting: dict[str, Intent] = {}
 
     # the stage
 
@@ -98,7 +99,9 @@ class World:
             case Todo.RESOLVE:
                 if fault == "crash before the call":
                     raise Crash
-                if (intent.cancels or intent.client_id) in self.accepted:
+                if intent.cancels in self.resting:
+                    self.say(intents.again(intent, 1, "the order still rests"))
+                elif intent.cancels is None and intent.client_id in self.accepted:
                     self.say(intents.said(intent, OrderState.ACKED, 1, exchange_id="1", reason="found"))
                 elif intent.cancels is not None:
                     self.say(intents.said(intent, OrderState.CANCELED, 1))
@@ -106,6 +109,9 @@ class World:
                     self.say(intents.again(intent, 1, "proven absent"))
 
     def call(self, intent: Intent, fault: str) -> None:
+        if intent.cancels is not None:
+            self.cancel(intent, fault)
+            return
         if fault == "refused":
             self.say(intents.said(intent, OrderState.REFUSED, 1, code=-2019))
             return
@@ -118,11 +124,32 @@ class World:
         else:
             self.say(intents.said(intent, OrderState.ACKED, 1, exchange_id="1"))
 
+    def cancel(self, intent: Intent, fault: str) -> None:
+        """A refused one is over, as after its last attempt; a lost answer is asked for again by the desk, which finds it gone."""
+        if fault == "refused":
+            self.say(intents.said(intent, OrderState.REFUSED, 1, code=-1))
+            return
+        if intent.cancels in self.resting and fault != "request lost":
+            self.words.append(self.ended(self.resting.pop(intent.cancels)))
+        if fault == "crash before the answer":
+            raise Crash
+        self.say(intents.said(intent, OrderState.UNKNOWN if "lost" in fault else OrderState.CANCELED, 1))
+
+    def ended(self, intent: Intent) -> OrderUpdate:
+        filled = QUANTITY / 2 if intent.first_id == LIMITS[1].client_id else D(0)
+        said = {"event_id": f"end-{intent.client_id}", "status": "CANCELED", "book": "ORDER", "filled_quantity": filled}
+        return self.rests(intent).model_copy(update=said)
+
     def accept(self, intent: Intent) -> None:
-        """The exchange takes it, and its user stream will tell: a fill in two parts, or that it rests."""
+        """The exchange takes it, and its user stream will tell: a fill in two parts, or that it rests, or a part of it."""
         assert intent.client_id not in self.accepted
         self.accepted[intent.client_id] = intent.first_id
-        if intent.entry or intent.purpose is Purpose.CLOSE:
+        if intent.order_type is OrderType.LIMIT:
+            self.resting[intent.client_id] = intent
+            if intent.first_id == LIMITS[1].client_id:
+                self.trades += 1
+                self.words.append(self.fill(intent, self.trades))
+        elif intent.entry or intent.purpose is Purpose.CLOSE:
             for _ in range(2):
                 self.trades += 1
                 self.words.append(self.fill(intent, self.trades))
@@ -191,13 +218,19 @@ class World:
 
     def finish(self) -> None:
         """Without further faults everything comes to an end."""
-        for _ in range(300):
+        for n in range(300):
+            if n % 50 == 0:  # time goes on being told
+                self.take(hot.Marks("m", "market.marks", self.state.market_at, 0, [], "synthetic"))
             self.hear(False)
             self.fold()
             self.work(0, "")
             self.check()
         assert execution.work(self.view) == []
-        assert {intent.state for intent in self.view.intents.values()} <= {OrderState.ACKED, OrderState.FILLED}
+        assert not self.resting or self.view.market_at <= 1_000, "an entry rests past its time"
+        resting = {intent.first_id for intent in self.resting.values()}
+        waiting = {net.first_id for net in self.view.intents.values() if net.after in resting}
+        left = {intent.state for intent in self.view.intents.values() if intent.first_id not in waiting}
+        assert left <= {OrderState.ACKED, OrderState.FILLED}
 
 
 def entry(name: str) -> Entry:
@@ -243,7 +276,13 @@ def close() -> Exit:
     )
 
 
+def limit(name: str) -> Entry:
+    """Rests; what it is not filled by 1,000 is not wanted any more."""
+    return entry(name).model_copy(update={"order_type": OrderType.LIMIT, "limit_price": D(59900), "not_after": 1_000})
+
+
 INTENTS: tuple[Any, ...] = (entry("a"), entry("b"), close())
+LIMITS = (limit("c"), limit("d"))
 FAULTS = (
     "",
     "",
@@ -293,3 +332,34 @@ def test_at_most_one_order_per_intent_whatever_fails(history: list[tuple[str, in
             stop = [name for name in world.accepted.values() if name == each.stop_client_id]
             refused = world.state.finished.get(each.stop_client_id) is OrderState.REFUSED
             assert stop or refused, "a filled entry without its stop"
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(acts, max_size=40))
+def test_no_entry_rests_past_its_time_whatever_fails_and_what_it_filled_is_protected(history: list[tuple[str, int, str]]) -> None:
+    world = World()
+    for act, n, fault in history:
+        match act:
+            case "intent":
+                world.take(LIMITS[n % 2])
+            case "work":
+                world.work(n, fault)
+            case "fold":
+                world.fold()
+            case "hear":
+                world.hear(bool(n))
+            case "restart":
+                world.restart()
+            case "mark":
+                world.take(hot.Marks("m", "market.marks", n, 0, [], "synthetic"))
+        world.check()
+    world.finish()
+    world.take(hot.Marks("m", "market.marks", 10**6 + 1, 0, [], "synthetic"))
+    world.finish()
+    assert not world.resting
+    assert all(not intent.entry for intent in world.view.intents.values()), "nothing of an entry is left"
+    half = LIMITS[1]
+    if half.client_id in world.accepted.values():
+        stop = world.state.intents.get(half.stop_client_id)
+        refused = world.state.finished.get(half.stop_client_id) is OrderState.REFUSED
+        assert refused or (stop is not None and stop.state is OrderState.ACKED), "what it filled has no stop"

@@ -173,10 +173,24 @@ def test_pointers_go_forward_and_back() -> None:
     assert where(registry.move("ROLLBACK")) == (5, "b", "a", None)
     assert where(registry.move("SHADOW", "c")) == (6, "b", "a", "c")
     assert where(registry.move("SHADOW", None)) == (7, "b", "a", None)
-    for again in (registry.move("PROMOTE", "b"), registry.move("SHADOW", None)):
-        (audit,) = again
-        assert audit.accepted
-        assert audit.detail == control.ALREADY
+    (audit,) = registry.move("SHADOW", None)
+    assert audit.accepted
+    assert audit.detail == control.ALREADY
+
+
+def test_a_version_that_is_pointed_at_again_is_looked_at_again() -> None:
+    registry = Registry()
+    registry.move("PROMOTE", "a")
+    assert where(registry.move("PROMOTE", "a")) == (2, "a", BUILT_IN, None), "it was refused where it serves, and is mended"
+    registry.move("SHADOW", "b")
+    assert where(registry.move("SHADOW", "b")) == (4, "a", BUILT_IN, "b")
+
+
+def test_a_rollback_onto_the_shadow_leaves_no_shadow() -> None:
+    registry = Registry()
+    for kind, name in (("PROMOTE", "a"), ("PROMOTE", "b"), ("SHADOW", "a")):
+        registry.move(kind, name)
+    assert where(registry.move("ROLLBACK")) == (4, "a", "b", None)
 
 
 def test_pointers_that_cannot_move_stay_with_the_reason() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processors import execution, intents, order_ids
@@ -301,6 +301,7 @@ def history() -> list[Any]:
     ]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 8), max_size=30))
 def test_whatever_comes_twice_or_late_changes_nothing_at_the_end(repeats: list[int]) -> None:
     whole = history()
@@ -310,6 +311,7 @@ def test_whatever_comes_twice_or_late_changes_nothing_at_the_end(repeats: list[i
     assert said == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 8), max_size=40))
 def test_an_order_on_its_way_is_never_due_to_be_sent_again(order: list[int]) -> None:
     """Whatever the order of events: once SENDING was folded, the same attempt is never to be sent."""
@@ -354,3 +356,72 @@ def test_each_fill_whose_net_would_trigger_at_once_is_closed() -> None:
         (close,) = [work.intent for work in execution.work(state) if work.intent.purpose is Purpose.CLOSE]
         state = say(state, close.first_id, OrderState.SENDING, sent_at=3)
         state = say(state, close.first_id, OrderState.ACKED, exchange_id="9")
+
+
+def resting_limit(filled: str = "") -> tuple[Entry, State]:
+    """A LIMIT entry that rests, with a part of it filled or none; its time is over at 10,000."""
+    e = entry(not_after=10_000).model_copy(update={"order_type": OrderType.LIMIT, "limit_price": Decimal(59900)})
+    state, _ = run(e)
+    state = say(state, e.client_id, OrderState.SENDING, sent_at=1)
+    state = say(state, e.client_id, OrderState.ACKED, exchange_id="77")
+    if filled:
+        state, _ = run(fill(e.client_id, 1, filled), state=state)
+        state = say(state, e.stop_client_id, OrderState.SENDING, sent_at=2)
+        state = say(state, e.stop_client_id, OrderState.ACKED, exchange_id="9")
+    return e, state
+
+
+def test_an_entry_that_rests_past_its_time_is_cancelled_once_and_says_so() -> None:
+    e, state = resting_limit()
+    state, said = run(marks(10_000), state=state)
+    assert (due(state), said) == ([], [])
+    state, said = run(marks(12_000), marks(13_000), state=msgspec.json.decode(msgspec.json.encode(state), type=State))
+    assert [(order.cancels, order.state, order.reason) for order in said] == [
+        (e.client_id, OrderState.PLANNED, "2 s of venue time past its end")
+    ]
+    (cancel,) = [work.intent for work in execution.work(state)]
+    assert (cancel.cancels, cancel.book, cancel.entry) == (e.client_id, "ORDER", False)
+    state = say(state, cancel.first_id, OrderState.SENDING, sent_at=3)
+    state = say(state, cancel.first_id, OrderState.CANCELED)
+    state, said = run(marks(14_000), update(e.client_id, "CANCELED", "ORDER"), state=state)
+    assert [(order.client_id, order.state, order.reason) for order in said] == [
+        (e.client_id, OrderState.EXPIRED, "4 s of venue time past its end")
+    ]
+    assert due(state) == [(Todo.ABANDON, e.stop_client_id)]
+
+
+def test_what_a_resting_entry_has_filled_keeps_its_net_when_the_rest_is_cancelled() -> None:
+    e, state = resting_limit(filled="0.004")
+    state, _ = run(marks(12_000), state=state)
+    (cancel,) = [work.intent for work in execution.work(state)]
+    state = say(state, cancel.first_id, OrderState.SENDING, sent_at=3)
+    state = say(state, cancel.first_id, OrderState.CANCELED)
+    ended = update(e.client_id, "CANCELED", "ORDER").model_copy(update={"filled_quantity": Decimal("0.004")})
+    state, (said,) = run(ended, state=state)
+    assert (said.state, said.filled_quantity) == (OrderState.EXPIRED, Decimal("0.004"))
+    assert (due(state), state.finished[e.client_id]) == ([], OrderState.FILLED)
+    assert {intent.first_id: intent.state for intent in state.intents.values()} == {e.stop_client_id: OrderState.ACKED}
+
+
+def test_a_cancel_of_the_rest_that_was_refused_to_its_end_is_wished_anew() -> None:
+    e, state = resting_limit()
+    named = set()
+    for at in (12_000, 13_000, 14_000):
+        state, _ = run(marks(at), state=state)
+        (cancel,) = [work.intent for work in execution.work(state)]
+        assert cancel.cancels == e.client_id
+        named.add(cancel.first_id)
+        state = say(state, cancel.first_id, OrderState.SENDING, sent_at=3)
+        state = say(state, cancel.first_id, OrderState.REFUSED, code=-1)
+    assert len(named) == 3
+
+
+def test_a_cancel_of_the_rest_finds_the_order_filled() -> None:
+    e, state = resting_limit()
+    state, _ = run(marks(12_000), state=state)
+    (cancel,) = [work.intent for work in execution.work(state)]
+    state = say(state, cancel.first_id, OrderState.SENDING, sent_at=3)
+    state = say(state, cancel.first_id, OrderState.CANCELED)  # the exchange knows of no such open order
+    state, said = run(fill(e.client_id), marks(13_000), state=state)
+    assert [(order.client_id, order.state) for order in said] == [(e.client_id, OrderState.FILLED)]
+    assert due(state) == [(Todo.SEND, e.stop_client_id)]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from processors import regime, signals
-from processors.features.catalogue import INDEX, NAMES
+from processors.features.catalogue import INDEX, NAMES, feature_hash
 from processors.signals import State
 from processors.step import Context
 from schemas import hot
@@ -98,7 +98,9 @@ class Market:
     def warm(self) -> None:
         for name in NAMED:
             rows = [row(log_ret_1=n / 1e4).tolist() for n in range(64)]
-            history = hot.FeatureHistory("h", "market.feature-history", 10 * BAR, name, "5m", BAR, "u49.v1", "abc", rows, "candles")
+            history = hot.FeatureHistory(
+                "h", "market.feature-history", 10 * BAR, name, "5m", BAR, "u49.v1", feature_hash(), rows, "candles"
+            )
             self.take(history, (name,))
 
     def close(self, n: int, *names: str, **features: float) -> list[Any]:

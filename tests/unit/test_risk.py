@@ -82,9 +82,9 @@ class Desk:
         }
         return self.take(instrument, Decision(**(fields | changes)))
 
-    def order(self, entry: Entry, state: OrderState, *, attempt: int = 1, filled: str = "0") -> None:
+    def order(self, entry: Entry, state: OrderState, *, attempt: int = 1, filled: str = "0", cancels: str | None = None) -> None:
         order = Order(
-            event_id=f"{entry.client_id}-{state}-{attempt}",
+            event_id=f"{entry.client_id}-{state}-{attempt}-{cancels}",
             at=NOW,
             instrument=entry.instrument,
             account="sim",
@@ -101,6 +101,7 @@ class Desk:
             close_position=False,
             reduce_only=False,
             filled_quantity=D(filled),
+            cancels=cancels,
         )
         self.take(entry.instrument, order)
 
@@ -193,6 +194,17 @@ def test_an_order_under_way_blocks_the_next_until_it_has_ended() -> None:
     desk.order(entry, OrderState.UNKNOWN)
     assert refused(desk.decide()) is Reason.ORDER_IN_FLIGHT
     desk.order(entry, OrderState.ABANDONED)
+    assert len(desk.decide()) == 2
+
+
+def test_a_cancel_of_the_entry_ends_no_reservation_and_the_entrys_own_end_does() -> None:
+    desk = Desk()
+    _, entry = desk.decide()
+    desk.order(entry, OrderState.ACKED)
+    for ended in (OrderState.REFUSED, OrderState.CANCELED):
+        desk.order(entry, ended, cancels=entry.client_id)
+        assert refused(desk.decide()) is Reason.ORDER_IN_FLIGHT
+    desk.order(entry, OrderState.EXPIRED)
     assert len(desk.decide()) == 2
 
 

@@ -261,6 +261,72 @@ async def test_after_a_restart_the_version_of_the_log_serves_and_a_spoilt_one_gi
         assert by(await again.candle(2)) == {name}
 
 
+class Log:
+    """What the server says beside its stage."""
+
+    def __init__(self) -> None:
+        self.said: list[Any] = []
+
+    async def send_now(self, event: Any, cause: Any = None) -> None:
+        self.said.append(event)
+
+    async def prove_ownership(self, partition: int) -> None: ...
+
+    def policy(self) -> tuple[int, Policy]:
+        return 0, Policy()
+
+
+async def test_a_version_that_is_gone_at_a_restart_is_told_and_decides_again_when_it_is_back(
+    desk: Desk, settings: Settings, make_version: MakeVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, p_up in (("m-a", 0.9), ("m-b", 0.1)):
+        make_version(settings.model_registry, name, p_up=p_up, key=KEY)
+    await desk.point(pointers(1, "m-a"))
+    await desk.point(pointers(2, "m-b", previous="m-a"))
+    await desk.candle(1)
+    home, away = settings.model_registry / "m-b", settings.model_registry / ".away"
+    home.rename(away)
+    monkeypatch.setattr("streams.serving.RETRY_S", -1.0)
+
+    again, log = Desk(settings), Log()
+    again.server = Server(settings, last_told=lambda bootstrap: "m-b")
+    again.server.attach(log)
+    again.states = dict(desk.states)
+    assert by(await again.candle(2)) == by(await again.candle(3)) == {"m-a"}
+    (gone,) = log.said
+    assert (gone.outcome, gone.version, gone.active, gone.from_at, gone.reason) == ("REFUSED", "m-b", "m-a", 3 * BAR, "MISSING")
+    assert "m-a decides instead of m-b" in again.server.notes()[0]
+
+    early = await again.candle(4, BTC)
+    away.rename(home)
+    late = await again.candle(4, ETH)
+    assert by(early) == by(late) == {"m-a"}, "a candle is decided by one version"
+    assert by(await again.candle(5)) == {"m-b"}
+    back = log.said[-1]
+    assert (len(log.said), back.outcome, back.version, back.active, back.from_at) == (2, "SERVING", "m-b", "m-b", 6 * BAR)
+    assert again.server.notes() == []
+
+    third, log = Desk(settings), Log()
+    third.server = Server(settings, last_told=lambda bootstrap: "m-b")
+    third.server.attach(log)
+    third.states = dict(again.states)
+    await third.candle(6)
+    assert log.said == [], "a restart that changes nothing says nothing"
+
+
+async def test_a_refused_version_serves_when_it_is_promoted_again(
+    desk: Desk, settings: Settings, make_version: MakeVersion
+) -> None:
+    where = make_version(settings.model_registry, "m-a", p_up=0.9, key=KEY)
+    other = where.rename(settings.model_registry / ".away")
+    refused, _ = await desk.point(pointers(1, "m-a")), await desk.candle(1)
+    assert refused[0].outcome == "REFUSED"
+    other.rename(where)
+    (switch,) = await desk.point(pointers(2, "m-a"))
+    assert (switch.outcome, switch.active) == ("SERVING", "m-a")
+    assert by(await desk.candle(2)) == {"m-a"}
+
+
 async def test_a_shadow_scores_beside_what_serves(desk: Desk, settings: Settings, make_version: MakeVersion) -> None:
     make_version(settings.model_registry, "m-a", p_up=0.9, key=KEY)
     make_version(settings.model_registry, "m-b", p_up=0.1, key="another key")

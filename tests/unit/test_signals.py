@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from processors import signals
-from processors.features.catalogue import NAMES
+from processors.features.catalogue import NAMES, feature_hash
 from processors.features.step import WINDOW
 from processors.signals import Answer, Answers, Heard, State
 from processors.step import Context
@@ -158,7 +158,7 @@ def test_nothing_is_decided_before_the_barrier_and_everything_behind_it() -> Non
 
 def test_a_window_goes_on_from_the_past_and_begins_anew_behind_a_gap() -> None:
     past = [[float(n)] * len(NAMES) for n in range(1, WINDOW + 1)]
-    history = hot.FeatureHistory("h", "market.feature-history", 10 * BAR, BTC, "5m", BAR, "u49.v1", "abc", past, "candles")
+    history = hot.FeatureHistory("h", "market.feature-history", 10 * BAR, BTC, "5m", BAR, "u49.v1", feature_hash(), past, "candles")
     state, _ = signals.step(None, history, MODEL)
     state, _ = signals.step(state, features(10), MODEL)
     (one,) = signals.asked(state or State())
@@ -168,6 +168,28 @@ def test_a_window_goes_on_from_the_past_and_begins_anew_behind_a_gap() -> None:
     state, _ = signals.step(state, features(12), MODEL)
     (one,) = signals.asked(state or State())
     assert len(one.window) == 1
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        hot.FeatureHistory(
+            "h", "market.feature-history", 20 * BAR, BTC, "5m", BAR, "u48.v1", feature_hash(), [[0.0] * 48], "candles"
+        ),
+        hot.FeatureHistory(
+            "h", "market.feature-history", 20 * BAR, BTC, "5m", BAR, "u49.v1", "old", [[0.0] * len(NAMES)], "candles"
+        ),
+        msgspec.structs.replace(features(20), values=[0.0] * 48),
+        msgspec.structs.replace(features(20), open_at=features(20).at),
+    ],
+    ids=["narrow history", "history of other features", "narrow vector", "a candle of no length"],
+)
+def test_vectors_of_other_features_are_refused_and_harm_no_barrier(foreign: Any) -> None:
+    state, _ = signals.step(None, features(10), MODEL)
+    with pytest.raises(ValueError, match=r"features|values|candle"):
+        signals.step(state, foreign, MODEL)
+    _, said = signals.step(state, BARRIER, MODEL)
+    assert [event for event in said if isinstance(event, Decision)]
 
 
 def test_an_edge_that_does_not_pay_its_cost_is_no_trade() -> None:

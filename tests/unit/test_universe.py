@@ -148,17 +148,17 @@ async def test_the_universe_is_told_when_it_changes_and_books_are_read_of_who_ma
     known = (BTC, ETH, PEPE)
     watch = Watch(venue, lambda: (4, Policy()))
     await watch.look(known)
-    first = watch.news(7, known)
+    first = watch.news(7)
     assert first is not None
     assert (first.at, first.members, first.policy_version) == (7, [BTC, ETH], 4)
     assert [(each.instrument, each.reason) for each in first.outside] == [(PEPE, OutsideReason.OTHER_CLASS)]
     assert venue.asked == [BTC, ETH]
     await watch.look(known)
-    assert watch.news(8, known) is None
+    assert watch.news(8) is None
     venue.listed[ETH] = listing(ETH, "ETH", "SETTLING")
     del venue.listed[PEPE]
     await watch.look(known)
-    second = watch.news(9, known)
+    second = watch.news(9)
     assert second is not None
     assert second.members == [BTC]
     assert {each.instrument: each.reason for each in second.outside} == {
@@ -168,5 +168,5 @@ async def test_the_universe_is_told_when_it_changes_and_books_are_read_of_who_ma
     venue.silent = True
     with pytest.raises(VenueError):
         await watch.look(known)
-    assert watch.news(10, known) is None
+    assert watch.news(10) is None
     assert watch.chosen.members == (BTC,)

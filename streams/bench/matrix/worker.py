@@ -125,14 +125,14 @@ class HeldObserver:
         self._gates.at_once(key, "position.decided")
 
 
-def _forgetful(state: State, wanted: Iterable[Intent], at: int) -> Step[State]:
+def _forgetful(state: State, wanted: Iterable[Intent], at: int, reason: str = "") -> Step[State]:
     """Takes every intent for a new one."""
     todo = list(wanted)
     names = {intent.first_id for intent in todo}
     known = {name: intent for name, intent in state.intents.items() if name not in names}
     done = {name: was for name, was in state.finished.items() if name not in names}
     intents_ = known | {intent.first_id: intent for intent in todo}
-    events = [intents.said(intent, OrderState.PLANNED, at) for intent in todo]
+    events = [intents.said(intent, OrderState.PLANNED, at, reason=reason) for intent in todo]
     return Step(State(market_at=state.market_at, intents=intents_, finished=done), events)
 
 
