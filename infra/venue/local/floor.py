@@ -6,6 +6,7 @@ Ids come from counters, never from chance, so that the same commands and the sam
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Final, NamedTuple
 
@@ -23,8 +24,14 @@ FIRST_ALGO_ID: Final = 3_000_000_000
 
 
 class Amendment(NamedTuple):
+    """`before` without its place in the queue, which moves untold."""
+
     before: Order
     after: Order
+
+
+def amendment(before: Order, after: Order) -> Amendment:
+    return Amendment(replace(before, queue_ahead=0), after.frozen())
 
 
 class Floor:

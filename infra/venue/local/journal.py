@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from infra.venue.local.engine import Engine
-from infra.venue.local.floor import Amendment
+from infra.venue.local.floor import amendment
 from infra.venue.local.happenings import (
     AlgoChanged,
     Booked,
@@ -135,7 +135,7 @@ def restore(engine: Engine, records: list[Record]) -> None:
             case "order":
                 order = order_from(record["order"])
                 if record["x"] == "AMENDMENT":
-                    floor.amendments.append(Amendment(floor.orders[order.id], order))
+                    floor.amendments.append(amendment(floor.orders[order.id], order))
                 floor.keep_order(order)
             case "algo":
                 floor.keep_algo(algo_from(record["algo"]))

@@ -15,7 +15,7 @@ from infra.venue.local import filters
 from infra.venue.local.account import TAKER_FEE
 from infra.venue.local.brackets import max_notional
 from infra.venue.local.commands import AmendOrder, PlaceOrder
-from infra.venue.local.floor import Amendment, Floor
+from infra.venue.local.floor import Floor, amendment
 from infra.venue.local.happenings import AccountChanged, AlgoChanged, Fill, OrderChanged
 from infra.venue.local.market.base import Trade
 from infra.venue.local.orders import Order, PositionSide, Side, closes, sign
@@ -139,7 +139,7 @@ class Matching:
             return
         stays = price == order.price and qty < order.qty
         order.price, order.qty, order.updated_t, order.amended = price, qty, floor.now, order.amended + 1
-        floor.amendments.append(Amendment(before, order.frozen()))
+        floor.amendments.append(amendment(before, order))
         self._tell(order, "AMENDMENT")
         if not stays:
             resting.remove(order)
