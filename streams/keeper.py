@@ -139,7 +139,7 @@ class Keeper:
 
     async def drain(self) -> None:
         """Before the end of the process: nothing more comes in, and what was done is written."""
-        era = self.era
+        era, self._drained = self.era, True
         if era is None:
             return
         self._app.consumer.stop_flow()
@@ -151,9 +151,10 @@ class Keeper:
     # -- flush
 
     async def _flush_forever(self) -> None:
-        while True:
+        while not self._drained:  # behind a drain the producer may be gone already
             await asyncio.sleep(self._flush_s)
-            await self.flush()
+            if not self._drained:
+                await self.flush()
 
     async def flush(self, *, commit: bool = False) -> None:
         """Outputs, values, positions, each acknowledged before the next; then, now and then, Kafka's offsets. Raises what the
