@@ -77,6 +77,7 @@ class Keeper:
         inputs = {topic.name: topic.partitions for topic in stage.inputs}
         self._store = StateStore(stage.name, stage.state, stage.state_version, inputs, settings.bootstrap, self._write)
         self._turn = 0
+        self._drained = False
         self._flushing, self._committing = asyncio.Lock(), asyncio.Lock()
         app.on_partitions_revoked.connect(self._on_revoked)
         app.on_rebalance_complete.connect(self._on_assigned)
