@@ -136,17 +136,6 @@ _UNCLEAR = (OrderState.SENDING, OrderState.UNKNOWN)
 _ON_THE_WAY = (OrderState.PLANNED, OrderState.SENDING)
 
 
-def lacks_net(state: State) -> bool:
-    """Whether a net that is due has been refused, or nobody knows of it: it does not rest yet."""
-    return any(
-        intent.close_position
-        and intent.cancels is None
-        and intent.state in (OrderState.PLANNED, OrderState.SENDING, OrderState.UNKNOWN)
-        and (intent.attempt > 1 or intent.state is OrderState.UNKNOWN)
-        for intent in state.intents.values()
-    )
-
-
 def _over(state: State, intent: Intent) -> str:
     """How long an entry's time has been over, in words; empty while it is not."""
     if intent.not_after is None or state.market_at <= intent.not_after:

@@ -199,7 +199,6 @@ class Desk:
             if await self._given_up(key, intent):
                 return
             await self._protected.wait()
-            await self._nets_rest()
             if self._is_late(key, intent) or not await self._leverage_is_set(key, intent) or await self._given_up(key, intent):
                 return
         if intent.tightens and not await self._room_to_tighten(key, intent):
@@ -226,11 +225,6 @@ class Desk:
         """It has waited too long; what is due next says so."""
         view = self._views.get(key)
         return view is None or (intent.not_after is not None and view.market_at > intent.not_after)
-
-    async def _nets_rest(self) -> None:
-        """While an exchange refuses nets, what opens could not be protected either."""
-        while any(map(execution.lacks_net, self._views.values())):  # noqa: ASYNC110 - any of them may end it
-            await asyncio.sleep(BRAKES_S)
 
     # -- the brakes: no way leads from here to an exit
 

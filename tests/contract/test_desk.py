@@ -177,24 +177,6 @@ async def test_an_order_that_never_arrived_is_sent_again_under_another_id_only_b
         assert (sent[second] or 0) - (sent[first] or 0) >= 1000 + 200 + 2 * 200
 
 
-async def test_entries_wait_while_the_exchange_refuses_a_net(tmp_path: Path) -> None:
-    """What opens meanwhile could not be protected either."""
-    async with street(tmp_path) as stage:
-        stage.log.desk.on_live(partition_of(KEY), {KEY: stage.log.state})
-        await stage.until(stage.log.desk._protected.is_set)
-        first, second = play(), Play(Case("entry.planned", "none", "kill"), SYMBOL, 2)
-        stage.fault(kind="refuse-503", route="POST algoOrder", for_s=3)
-        stage.log.take(first.entry())
-        await stage.until(lambda: execution.lacks_net(stage.log.state))
-        stage.log.take(second.entry())
-        await asyncio.sleep(1.0)
-        assert stage.log.states(second.ids["entry"]) == [OrderState.PLANNED]
-        assert await stage.venue.open_algo_orders(KEY) == []
-        await stage.until(lambda: OrderState.SENDING in stage.log.states(second.ids["entry"]))
-        assert not execution.lacks_net(stage.log.state)
-        assert await stage.venue.open_algo_orders(KEY) != []
-
-
 async def test_entries_wait_until_a_position_from_before_is_protected(tmp_path: Path) -> None:
     async with street(tmp_path) as stage:
         case, other = play(), Play(Case("entry.planned", "none", "kill"), SYMBOL, 2)
