@@ -247,7 +247,7 @@ def page(spot: Items) -> str:
 
 
 @item("Its clock is told, and ours follows it to within a second of its answers")
-async def clock(desk: PerpetualDesk) -> str:
+async def clock(desk: Desk[Any]) -> str:
     await desk.venue.sync_time()
     off = abs(await desk.venue.server_time() - desk.venue.request_ms())
     want(off < 1000, f"our request time is right to 1 s (off by {off} ms)")
@@ -270,7 +270,7 @@ async def account(desk: PerpetualDesk) -> str:
 
 
 @item("A request that was signed before its window is refused with -1021")
-async def fence(desk: PerpetualDesk) -> str:
+async def fence(desk: Desk[Any]) -> str:
     call = desk.venue.place_order(await desk.limit(), sent_at=desk.venue.request_ms() - OLD_MS, recv_window_ms=5000)
     return await refused(call, Meaning.NONE, OutcomeKind.FIX)
 
@@ -283,7 +283,7 @@ async def leverage(desk: PerpetualDesk) -> str:
 
 
 @item("The user stream opens")
-async def stream(desk: PerpetualDesk) -> str:
+async def stream(desk: Desk[Any]) -> str:
     await desk.connected(0)
     return "connected"
 
@@ -299,7 +299,7 @@ async def rests(desk: PerpetualDesk) -> str:
 
 
 @item("A second order under the same client id is refused while the first rests")
-async def once(desk: PerpetualDesk) -> str:
+async def once(desk: Desk[Any]) -> str:
     order = await desk.resting()
     again = OrderRequest(desk.instrument, OrderSide.BUY, OrderType.LIMIT, order.quantity, order.client_id, order.price)
     return await refused(desk.venue.place_order(again), Meaning.DUPLICATE_ID)
@@ -406,7 +406,7 @@ async def take_profit(desk: PerpetualDesk) -> str:
 
 
 @item("The user stream comes back after it was given up, and tells again")
-async def again(desk: PerpetualDesk) -> str:
+async def again(desk: Desk[Any]) -> str:
     before = desk.stream.epoch
     desk.stream.doubt("the acceptance list wants to see it come back")
     await desk.connected(before)

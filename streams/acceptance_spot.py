@@ -8,12 +8,12 @@ from typing import Any
 from infra.settings import Settings
 from infra.venue.binance.sockets import spot_user_stream
 from infra.venue.binance.spot import BinanceSpot
-from infra.venue.port import Meaning, OrderRequest, OutcomeKind, Protection
+from infra.venue.port import Meaning, OutcomeKind, Protection
 from infra.venue.protection import move
 from schemas.ids import Purpose
-from schemas.trading import OrderType
 from schemas.units import OrderSide
-from streams.acceptance import OLD_MS, Desk, Items, refused, tried, want
+from streams import acceptance
+from streams.acceptance import Desk, Items, refused, tried, want
 
 ITEMS = Items()
 item = ITEMS.add
@@ -49,12 +49,7 @@ async def check(settings: Settings, instrument: str) -> list[dict[str, Any]]:
         return await tried(ITEMS, SpotDesk(venue, spot_user_stream(settings, venue), instrument))
 
 
-@item("Its clock is told, and ours follows it to within a second of its answers")
-async def clock(desk: SpotDesk) -> str:
-    await desk.venue.sync_time()
-    off = abs(await desk.venue.server_time() - desk.venue.request_ms())
-    want(off < 1000, f"our request time is right to 1 s (off by {off} ms)")
-    return f"off by {off} ms"
+item("Its clock is told, and ours follows it to within a second of its answers")(acceptance.clock)
 
 
 @item("The instrument is listed, with a tick, a step and a smallest notional; none of it is held to begin with")
@@ -66,16 +61,10 @@ async def listed(desk: SpotDesk) -> str:
     return f"tick {rules.tick}, step {rules.step}, notional {rules.min_notional}"
 
 
-@item("A request that was signed before its window is refused with -1021")
-async def fence(desk: SpotDesk) -> str:
-    call = desk.venue.place_order(await desk.limit(), sent_at=desk.venue.request_ms() - OLD_MS, recv_window_ms=5000)
-    return await refused(call, Meaning.NONE, OutcomeKind.FIX)
+item("A request that was signed before its window is refused with -1021")(acceptance.fence)
 
 
-@item("The user stream opens by a signed subscription")
-async def stream(desk: SpotDesk) -> str:
-    await desk.connected(0)
-    return "connected"
+item("The user stream opens by a signed subscription")(acceptance.stream)
 
 
 @item("A limit order rests under our client id: acknowledged, found by it, listed, and told on the user stream")
@@ -87,11 +76,7 @@ async def rests(desk: SpotDesk) -> str:
     return f"order {order.exchange_id}"
 
 
-@item("A second order under the same client id is refused while the first rests")
-async def once(desk: SpotDesk) -> str:
-    order = await desk.resting()
-    again = OrderRequest(desk.instrument, OrderSide.BUY, OrderType.LIMIT, order.quantity, order.client_id, order.price)
-    return await refused(desk.venue.place_order(again), Meaning.DUPLICATE_ID)
+item("A second order under the same client id is refused while the first rests")(acceptance.once)
 
 
 @item(
@@ -171,14 +156,7 @@ async def alone(desk: SpotDesk) -> str:
     return f"at {wanted.stop_price}"
 
 
-@item("The user stream comes back after it was given up, subscribes again, and tells again")
-async def again(desk: SpotDesk) -> str:
-    before = desk.stream.epoch
-    desk.stream.doubt("the acceptance list wants to see it come back")
-    await desk.connected(before)
-    order = await desk.resting(anew=True)
-    await desk.heard(lambda seen: seen.order.client_id == order.client_id, "an order after the new connection")
-    return f"connection {desk.stream.epoch}"
+item("The user stream comes back after it was given up, subscribes again, and tells again")(acceptance.again)
 
 
 @item("Once its protection is cancelled the position can be sold, and less than a step of it stays")

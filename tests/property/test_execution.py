@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from decimal import Decimal as D
 from typing import Any
 
@@ -305,15 +306,12 @@ acts = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.lists(acts, max_size=60))
-def test_at_most_one_order_per_intent_whatever_fails(history: list[tuple[str, int, str]]) -> None:
-    world = World()
-    world.take(INTENTS[0])
+def live(world: World, history: list[tuple[str, int, str]], wishes: Sequence[Any]) -> None:
+    """Checked after every act, and brought to its end."""
     for act, n, fault in history:
         match act:
             case "intent":
-                world.take(INTENTS[n])  # again and again: the second time it does nothing
+                world.take(wishes[n % len(wishes)])  # again and again: the second time it does nothing
             case "work":
                 world.work(n, fault)
             case "fold":
@@ -326,6 +324,14 @@ def test_at_most_one_order_per_intent_whatever_fails(history: list[tuple[str, in
                 world.take(hot.Marks("m", "market.marks", n, 0, [], "synthetic"))
         world.check()
     world.finish()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(acts, max_size=60))
+def test_at_most_one_order_per_intent_whatever_fails(history: list[tuple[str, int, str]]) -> None:
+    world = World()
+    world.take(INTENTS[0])
+    live(world, history, INTENTS)
     filled = {name for name in world.accepted.values() if ids.purpose_of(name) is Purpose.ENTRY}
     for each in INTENTS[:2]:
         if each.client_id in filled:
@@ -338,22 +344,7 @@ def test_at_most_one_order_per_intent_whatever_fails(history: list[tuple[str, in
 @given(st.lists(acts, max_size=40))
 def test_no_entry_rests_past_its_time_whatever_fails_and_what_it_filled_is_protected(history: list[tuple[str, int, str]]) -> None:
     world = World()
-    for act, n, fault in history:
-        match act:
-            case "intent":
-                world.take(LIMITS[n % 2])
-            case "work":
-                world.work(n, fault)
-            case "fold":
-                world.fold()
-            case "hear":
-                world.hear(bool(n))
-            case "restart":
-                world.restart()
-            case "mark":
-                world.take(hot.Marks("m", "market.marks", n, 0, [], "synthetic"))
-        world.check()
-    world.finish()
+    live(world, history, LIMITS[:2])
     world.take(hot.Marks("m", "market.marks", 10**6 + 1, 0, [], "synthetic"))
     world.finish()
     assert not world.resting
