@@ -249,15 +249,17 @@ class Guardian:
         """The exchange takes no stop: the position is closed while it takes that."""
         why = f"no stop was taken for {(_now_ms() - action.since_ms) / 1000:.0f} s: {error}"
         try:
-            resting = tuple(order for order in await self._resting(action.held.instrument) if not order.algo)
+            return await self._instead(action, why)
         except VenueError:
-            resting = ()
-        return Close(action.held, _close_id(action.held), resting, why, action.since_ms)
+            return Close(action.held, _close_id(action.held), (), why, action.since_ms)
 
     async def _close_instead(self, action: PlaceStop, meaning: Meaning) -> None:
         why = "the level has been passed" if meaning is Meaning.WOULD_TRIGGER else "no stop can rest: too many"
-        resting = [order for order in await self._resting(action.held.instrument) if not order.algo]
-        await self._close(Close(action.held, _close_id(action.held), tuple(resting), why, action.since_ms))
+        await self._close(await self._instead(action, why))
+
+    async def _instead(self, action: PlaceStop, why: str) -> Close:
+        resting = tuple(order for order in await self._resting(action.held.instrument) if not order.algo)
+        return Close(action.held, _close_id(action.held), resting, why, action.since_ms)
 
     async def _adopt_or_swap(self, action: PlaceStop) -> None:
         """A closePosition stop rests already. It counts when it protects; else it makes way behind a quantity stop."""

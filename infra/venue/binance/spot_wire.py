@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from infra.venue.binance.filters import SPOT, instrument_of
-from infra.venue.binance.wire import Wire, money
+from infra.venue.binance.wire import Wire, fill_of, money
 from infra.venue.port import Ack, Book, OrderSeen, Protection, UserEvent, VenueFill, VenueOrder
 from schemas.units import OrderSide
 
@@ -97,20 +97,5 @@ def _execution_report(o: Mapping[str, Any]) -> OrderSeen:
         child_order_id=None,
         at=int(o["T"]),
     )
-    fill = None
-    if o["x"] == "TRADE":
-        fill = VenueFill(
-            instrument=seen.instrument,
-            trade_id=int(o["t"]),
-            order_id=seen.exchange_id,
-            client_id=seen.client_id,
-            side=seen.side,
-            price=money(o["L"]),
-            quantity=money(o["l"]),
-            fee=money(o.get("n")),
-            fee_asset=o.get("N") or "",
-            realized_pnl=Decimal(0),
-            maker=bool(o.get("m", False)),
-            at=seen.at,
-        )
+    fill = fill_of(seen, o, "") if o["x"] == "TRADE" else None
     return OrderSeen(seen, o["x"], str(o.get("eR") or ""), fill)

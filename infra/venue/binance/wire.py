@@ -222,21 +222,26 @@ def _order_trade_update(o: Wire, at: int) -> OrderSeen:
     fill = None
     # CALCULATED: the exchange liquidates; its trades move the position like any other
     if o["x"] in ("TRADE", "CALCULATED") and int(o.get("t") or 0) > 0:
-        fill = VenueFill(
-            instrument=seen.instrument,
-            trade_id=int(o["t"]),
-            order_id=seen.exchange_id,
-            client_id=seen.client_id,
-            side=seen.side,
-            price=money(o["L"]),
-            quantity=money(o["l"]),
-            fee=money(o.get("n")),
-            fee_asset=o.get("N") or "USDT",
-            realized_pnl=money(o.get("rp")),
-            maker=bool(o.get("m", False)),
-            at=seen.at,
-        )
+        fill = fill_of(seen, o, "USDT")
     return OrderSeen(seen, o["x"], str(o.get("er") or ""), fill)
+
+
+def fill_of(seen: VenueOrder, o: Wire, fee_asset: str) -> VenueFill:
+    """The trade that an order's event tells. `fee_asset`: where the event names none."""
+    return VenueFill(
+        instrument=seen.instrument,
+        trade_id=int(o["t"]),
+        order_id=seen.exchange_id,
+        client_id=seen.client_id,
+        side=seen.side,
+        price=money(o["L"]),
+        quantity=money(o["l"]),
+        fee=money(o.get("n")),
+        fee_asset=o.get("N") or fee_asset,
+        realized_pnl=money(o.get("rp")),
+        maker=bool(o.get("m", False)),
+        at=seen.at,
+    )
 
 
 def _algo_update(o: Wire, at: int) -> OrderSeen:
