@@ -157,7 +157,7 @@ class PriorityClass(Values):
 
 class KafkaUi(Values):
     enabled: bool = False
-    """kafbat's UI, read only, on our cluster, with the fields of our messages as columns."""
+    """kafbat's UI, read only, on our cluster."""
     image: Pinned = "ghcr.io/kafbat/kafka-ui:v1.5.0"
     """Its image."""
     resources: Free = {"requests": {"cpu": "100m", "memory": "384Mi"}, "limits": {"memory": "768Mi"}}
