@@ -33,7 +33,7 @@ run: .venv/run.stamp ## the whole street: broker, ClickHouse, exchange, workers;
 	@$(BIN)/quantum up $(ARGS)
 
 test: .venv/dev.stamp ## all tests, broker and whole-stack ones too
-	$(BIN)/python -m pytest -m "not full and not stack and not helm" -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -m "not full and not stack and not helm" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 	$(BIN)/python -m pytest tests/e2e -m "stack and not full" $(ARGS)
 
 dev: .venv/dev.stamp ## .venv with everything for tests and for training on trees

@@ -618,7 +618,7 @@ def bench_matrix(
     say = (lambda line: None) if as_json else print
     found = run(sample(only, seed) if only else None, scale=1.0 if true_times else SCALED, say=say)
     failed = [f"FAIL {name}: {why}" for name, why in found["failed"].items()]
-    show(found, as_json, [*failed, f"{found['passed']} of {found['of']}"])
+    show(found, as_json, [*failed, f"{found['passed']} of {found['of']}, {found['late']} entries too late for the scaled waits"])
     if found["failed"]:
         raise typer.Exit(DOES_NOT_ADD_UP)
 

@@ -44,6 +44,30 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
         found.stop()
 
 
+Say = Callable[[str], None]
+
+
+@pytest.fixture
+def say(record_property: Callable[[str, object], None]) -> Say:
+    """For figures that are a result of their own (a count, a time): `say("634 of 634")`. They stand at the end of the output."""
+    return lambda line: record_property("said", line)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    said = [(report.nodeid, line) for report in reports for name, line in report.user_properties if name == "said"]
+    if said:
+        terminalreporter.section("figures")
+        for nodeid, line in sorted(set(said)):
+            terminalreporter.write_line(f"{nodeid.split('::')[-1]}: {line}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take minutes begin first, so that no worker is left with one at the end (`--no-loadscope-reorder`)."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 _counter = itertools.count(1)
 
 

@@ -141,6 +141,10 @@ class Calls:
         """The real clock as the venue sees it."""
         return int(time.time() * 1000 + self.rest.timestamp_offset)
 
+    async def clock_is_known(self) -> None:
+        """Asks the venue's clock where it is unknown, or has just been proven wrong: before a request's time is taken."""
+        await self._clock(may_wait=False)
+
     async def server_time(self) -> int:
         return int((await self._call("server_time", "get", "time"))["serverTime"])
 
@@ -208,7 +212,7 @@ class Calls:
     ) -> Any:
         lane = Lane.CALM if method == "get" and (calm or self._patient) else Lane.TRADE if method == "get" else Lane.PROTECT
         await self.budget.wait(lane, self._weight(method, path, params or {}))
-        self._quiet(verb, method)
+        self._quiet(verb, method, path)
         data = {key: _text(value) for key, value in (params or {}).items()}
         body = {"data": data} if data or signed else {}
         try:
@@ -226,11 +230,11 @@ class Calls:
     def _weight(self, method: str, path: str, params: Mapping[str, Any]) -> int:
         raise NotImplementedError
 
-    def _quiet(self, verb: str, method: str) -> None:
+    def _quiet(self, verb: str, method: str, path: str) -> None:
         """The venue has asked for silence: whoever asks on is banned, and for longer each time. Orders and cancels cost (almost)
-        no weight and may be protection, so only a ban stops them."""
+        no weight and may be protection, so only a ban stops them, nor the clock that signs them."""
         left_s = self._quiet_until - time.monotonic()
-        if left_s > 0 and (self._banned or method == "get"):
+        if left_s > 0 and (self._banned or (method == "get" and path != "time")):
             detail = f"the exchange wants to be left alone for another {left_s:.1f} s"
             raise VenueError(verb, Outcome(OutcomeKind.NOT_ACCEPTED_RETRY, None, detail, Meaning.NONE, left_s, self._banned))
 

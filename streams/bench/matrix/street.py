@@ -298,6 +298,11 @@ class Seen:
         told = [event["client_id"] for event in log if event["state"] == "SENDING"]
         return sorted(set(there) - set(told))
 
+    def refusals(self, client_ids: list[str]) -> set[int]:
+        """Codes with which the exchange refused orders of these ids for good."""
+        log = self._street.log[topics.TRADE_ORDERS.name][self.instrument]
+        return {e["error_code"] for e in log if e["client_id"] in client_ids and e["state"] == "REFUSED" and e.get("error_code")}
+
     @property
     def filled(self) -> Decimal:
         """Sum of trade.fills, each record counted."""
