@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from infra.settings import Settings
@@ -38,4 +40,11 @@ STAGE = Stage(
 
 
 def main(settings: Settings) -> None:
-    run_stage(STAGE, settings)
+    together = features.Together()
+
+    async def prepare(event: Any, states: Mapping[str, Any]) -> None:
+        if isinstance(event, hot.Tick):
+            here = {key: state for key, state in states.items() if not features.is_barrier(key) and home(key) == event.partition}
+            together.take(event, here)
+
+    run_stage(replace(STAGE, step=partial(features.step, together=together), prepare=prepare), settings)

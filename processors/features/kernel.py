@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -260,6 +261,27 @@ def replay(o: ArrayLike, h: ArrayLike, l: ArrayLike, c: ArrayLike, v: ArrayLike)
     """Features of a whole history, arrays [n] or [n, symbols]: `step` in a loop, there is no second implementation."""
     shape = np.shape(np.asarray(c))
     return FeatureState(shape[1] if len(shape) == 2 else None).replay(o, h, l, c, v)
+
+
+def step_many(states: Sequence[FeatureState], candles: ArrayLike) -> tuple[NDArray[np.float32], list[FeatureState]]:
+    """A candle each for symbols that have a state of their own, in one pass: features [n, 49], and the states after it.
+
+    `candles` [5, n]: open, high, low, close, volume. The given states, of one symbol and of KEPT candles or more, stay as they are.
+    """
+    many = FeatureState(len(states))
+    many._end = many.bars = KEPT
+    for place, state in enumerate(states):
+        many._tape[:, :KEPT, place] = state._tape[:, state._end - KEPT : state._end, 0]
+        many._recursions[:, place] = state._recursions[:, 0]
+    rows = many.step(*np.asarray(candles, dtype=np.float64))
+    after = []
+    for place, state in enumerate(states):
+        one = FeatureState()
+        one._tape[:, :KEPT] = many._tape[:, 1 : KEPT + 1, place, None]
+        one._recursions[:] = many._recursions[:, place, None]
+        one._end, one.bars = KEPT, state.bars + 1
+        after.append(one)
+    return rows, after
 
 
 def _derive(candles: Floats, c0: Floats) -> None:

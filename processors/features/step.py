@@ -13,19 +13,19 @@ own that no decision takes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import lru_cache
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from processors import candles
 from processors.atr import Atr
 from processors.candles import INTERVALS, Bucket, Closed, Fold
 from processors.features.catalogue import FEATURE_SET, READY_BARS, feature_hash
-from processors.features.kernel import FeatureState
+from processors.features.kernel import KEPT, FeatureState, step_many
 from processors.step import Context, Step
 from schemas import hot, ids
 
@@ -38,6 +38,8 @@ WINDOW: Final = 64
 HOUR_MS: Final = INTERVALS["1h"]
 PEEK_MS: Final = 250
 PEEKS: Final = 4
+KERNELS: Final = 512
+"""Remembered at once, of 32 kB each: the instruments of a worker, before and after a close."""
 
 
 class State(msgspec.Struct, frozen=True):
@@ -66,7 +68,64 @@ def is_barrier(key: str) -> bool:
     return key.startswith("barrier/")
 
 
-def step(state: State | None, event: Any, context: Context) -> Step[State]:
+class Together:
+    """What a tick closes in its partition, taken through the kernel in one pass. It saves time and nothing else: every instrument
+    comes to what it would come to alone, bit for bit."""
+
+    def __init__(self) -> None:
+        self._ends: dict[str, tuple[State, _End]] = {}
+
+    def take(self, tick: hot.Tick, states: Mapping[str, State]) -> None:
+        """`states`: of the tick's partition, by instrument."""
+        self._ends = {key: (state, _end(state, tick)) for key, state in states.items()}
+        many = {
+            key: (candle, kernel)
+            for key, (state, end) in self._ends.items()
+            if (candle := end.only) is not None and state.kernel and (kernel := _kernel(state.kernel)).bars >= KEPT
+        }
+        if len(many) < 2:
+            return
+        rows, kernels = step_many([kernel for _, kernel in many.values()], np.array([_ohlcv(c) for c, _ in many.values()]).T)
+        for key, row, kernel in zip(many, rows, kernels, strict=True):
+            state, end = self._ends[key]
+            self._ends[key] = state, end._replace(stepped=_Stepped(row, kernel.bars, _remembered(kernel)))
+
+    def end(self, key: str, state: State, tick: hot.Tick) -> _End:
+        """As taken, when this is the state that was looked at."""
+        was, end = self._ends.get(key, (None, None))
+        return end if end is not None and was is state and end.at == tick.at else _end(state, tick)
+
+
+class _Stepped(NamedTuple):
+    values: NDArray[np.float32]
+    bars: int
+    raw: bytes
+
+
+class _End(NamedTuple):
+    """What ends at `at` of one instrument. `stepped`: the kernel behind its only 5m candle, where it was asked with others."""
+
+    at: int
+    fold: Fold
+    closed: Sequence[Closed]
+    stepped: _Stepped | None = None
+
+    @property
+    def only(self) -> Closed | None:
+        found = [candle for candle in self.closed if candle.interval == INTERVAL]
+        return found[0] if len(found) == 1 else None
+
+
+def _end(state: State, tick: hot.Tick) -> _End:
+    fold, closed = candles.close(state.fold, tick.at)
+    return _End(tick.at, fold, closed)
+
+
+def _ohlcv(candle: Closed) -> tuple[float, float, float, float, float]:
+    return candle.o, candle.h, candle.l, candle.c, candle.v
+
+
+def step(state: State | None, event: Any, context: Context, together: Together | None = None) -> Step[State]:
     state = state or State()
     match event:
         case hot.TradeFrame():
@@ -75,9 +134,10 @@ def step(state: State | None, event: Any, context: Context) -> Step[State]:
         case hot.Tick():
             if is_barrier(context.key):
                 return _barred(state, event)
+            end = together.end(context.key, state, event) if together else _end(state, event)
             if not event.boundary and state.peeks:
                 state = replace(state, peeks=0)
-            return _closed(state, event, context)
+            return _closed(state, end, context)
         case hot.CandleHistory():
             return _warmed(state, event)
     raise TypeError(f"features does not take {type(event).__name__}")
@@ -175,32 +235,54 @@ def _peeked(state: State, frame: hot.TradeFrame, context: Context) -> Step[State
     return Step(replace(state, peeked_at=frame.at, peeks=state.peeks + 1), [peek])
 
 
-@lru_cache(256)
+_kernels: dict[bytes, FeatureState] = {}
+"""By their bytes, the newest last: read once a candle and not four times a second. Nobody steps them."""
+
+
 def _kernel(raw: bytes) -> FeatureState:
-    """Only to peek: read once a candle and not four times a second. Whoever steps takes a copy of his own."""
-    return FeatureState.from_bytes(raw)
+    found = _kernels.get(raw)
+    if found is None:
+        _kernels[raw] = found = FeatureState.from_bytes(raw)
+        _forget()
+    return found
 
 
-def _closed(state: State, tick: hot.Tick, context: Context) -> Step[State]:
-    instrument = context.key
-    fold, closed = candles.close(state.fold, tick.at)
-    if not closed:
+def _remembered(kernel: FeatureState) -> bytes:
+    raw = kernel.to_bytes()
+    _kernels[raw] = kernel
+    _forget()
+    return raw
+
+
+def _forget() -> None:
+    while len(_kernels) > KERNELS:
+        del _kernels[next(iter(_kernels))]
+
+
+def _closed(state: State, end: _End, context: Context) -> Step[State]:
+    fold = end.fold
+    if not end.closed:
         return Step(state if fold is state.fold else replace(state, fold=fold))
     events: list[Any] = []
-    kernel: FeatureState | None = None
-    atr = state.atr
-    at_hours = [candle for candle in closed if candle.interval == "1h"]
-    for candle in closed:
-        said = _candle(instrument, candle, state.source)
+    raw, atr = state.kernel, state.atr
+    at_hours = [candle for candle in end.closed if candle.interval == "1h"]
+    for candle in end.closed:
+        said = _candle(context.key, candle, state.source)
         events.append(said)
         if candle.interval == INTERVAL:
             while at_hours and at_hours[0].close_at <= candle.close_at:
                 hour = at_hours.pop(0)
                 atr = atr.after(hour.h, hour.l, hour.c)
-            kernel = kernel or (FeatureState.from_bytes(state.kernel) if state.kernel else FeatureState())
-            values = kernel.step(candle.o, candle.h, candle.l, candle.c, candle.v)
-            events.append(_features(said, kernel, values.tolist(), atr))
-    return Step(replace(state, fold=fold, kernel=kernel.to_bytes() if kernel else state.kernel, atr=atr), events)
+            stepped = end.stepped or _stepped(raw, candle)
+            raw = stepped.raw
+            events.append(_features(said, stepped, atr))
+    return Step(replace(state, fold=fold, kernel=raw, atr=atr), events)
+
+
+def _stepped(raw: bytes, candle: Closed) -> _Stepped:
+    kernel = FeatureState.from_bytes(raw) if raw else FeatureState()
+    values = kernel.step(*_ohlcv(candle))
+    return _Stepped(values, kernel.bars, kernel.to_bytes())
 
 
 def _candle(instrument: str, c: Closed, source: str) -> hot.Candle:
@@ -228,7 +310,7 @@ def _candle(instrument: str, c: Closed, source: str) -> hot.Candle:
     )
 
 
-def _features(candle: hot.Candle, kernel: FeatureState, values: list[float], atr: Atr) -> hot.Features:
+def _features(candle: hot.Candle, stepped: _Stepped, atr: Atr) -> hot.Features:
     return hot.Features(
         event_id=ids.event_id("market.features", candle.event_id, feature_hash()),
         type="market.features",
@@ -244,9 +326,9 @@ def _features(candle: hot.Candle, kernel: FeatureState, values: list[float], atr
         v=candle.v,
         feature_set=FEATURE_SET,
         feature_hash=feature_hash(),
-        ready=kernel.ready,
-        bars=kernel.bars,
-        values=values,
+        ready=stepped.bars >= READY_BARS,
+        bars=stepped.bars,
+        values=stepped.values.tolist(),
         source=candle.source,
         atr_1h=atr.share_of(candle.c),
     )

@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from processors.features.kernel import FeatureState
-from processors.features.step import State, step
+from processors.features.step import State, Together, step
 from processors.step import Context
 from schemas import hot
 from schemas.policy import Policy
@@ -63,6 +64,13 @@ def tick(at: int, *, boundary: bool = True) -> hot.Tick:
     return hot.Tick(event_id=f"t{at}", type="market.tick", at=at, partition=0, boundary=boundary, feed_age_ms=0)
 
 
+COLUMNS = ("open_at", "o", "h", "l", "c", "v", "quote_volume", "taker_buy_volume", "trades")
+
+
+def context_of(key: str) -> Context:
+    return CONTEXT._replace(key=key)
+
+
 def run(*events: Any, state: State | None = None) -> tuple[State | None, list[Any]]:
     said: list[Any] = []
     for event in events:
@@ -105,6 +113,27 @@ def test_a_restart_between_any_two_events_changes_nothing() -> None:
         revived = msgspec.json.decode(msgspec.json.encode(state), type=State)
         state, after = run(*STREET[cut:], state=revived)
         assert (state, before + after) == whole
+
+
+def test_instruments_of_a_partition_together_come_to_what_each_comes_to_alone() -> None:
+    """Warm ones, one that began yesterday, one that has never traded; over closes, empty ticks, two candles at once, a restart."""
+    young = replace(history(), event_id="y", instrument="young", **{name: getattr(history(), name)[-90:] for name in COLUMNS})
+    known = {"a": run(history())[0], "b": run(history(), STREET[1])[0], "young": run(young)[0], "none": State()}
+    alone, beside = dict(known), {key: state and replace(state) for key, state in known.items()}
+    together = Together()
+    for minutes in (1, 5, 6, 10, 20, 25):
+        at = BEGIN + minutes * MINUTE
+        for key in ("a", "young"):
+            made = replace(frame(1100 + minutes, (at - 1500, 100.0 + minutes, 1.0)), instrument=key)
+            for states in (alone, beside):
+                states[key] = step(states[key], made, context_of(key)).state
+        together.take(tick(at), beside)
+        for key in known:
+            one, other = step(alone[key], tick(at), context_of(key)), step(beside[key], tick(at), context_of(key), together)
+            assert one == other
+            alone[key], beside[key] = one.state, other.state
+        if minutes == 10:
+            beside = {key: msgspec.json.decode(msgspec.json.encode(state), type=State) for key, state in beside.items()}
 
 
 def test_the_hourly_range_is_known_from_the_history_on_and_goes_on_with_the_market() -> None:
