@@ -313,7 +313,7 @@ def _updated(state: State, update: OrderUpdate) -> Step[State]:
 def _by_client_id(state: State, client_id: str) -> Intent | None:
     """Also by an attempt that the state has not heard of: the exchange's word may be read before our own."""
     found = state.intents.get(client_id)
-    if found is not None:
+    if found is not None or client_id in state.finished:
         return found
     return next((intent for intent in state.intents.values() if _attempt_of(intent, client_id)), None)
 
@@ -342,14 +342,16 @@ def _rank(state: OrderState) -> int:
 def _put(state: State, intent: Intent) -> State:
     """Stores an intent; a finished one is remembered by its outcome. A filled entry stays until its stop rests, a net that has
     gone until its entry has: the rest may still fill."""
-    intents = dict(state.intents)
-    intents[intent.first_id] = intent
+    intents = {**state.intents, intent.first_id: intent}
+    ended = [held for held in intents.values() if held.state.terminal]
+    if not ended:
+        return msgspec.structs.replace(state, intents=intents)
     finished = dict(state.finished)
     waited_for = [o.after for o in intents.values() if o.after is not None and o.state in (*_ON_THE_WAY, OrderState.UNKNOWN)]
-    for key, held in list(intents.items()):
-        entry = intents.get(held.after or "")
+    for held in ended:
+        key, entry = held.first_id, intents.get(held.after or "")
         needed = (key in waited_for and held.filled > ZERO) or (entry is not None and not entry.state.terminal)
-        if held.state.terminal and not needed:
+        if not needed:
             del intents[key]
             finished.pop(key, None)
             finished[key] = OrderState.FILLED if held.filled > ZERO else held.state

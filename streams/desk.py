@@ -23,7 +23,7 @@ from infra.settings import Settings
 from infra.venue.binance.client import BinanceUsdm
 from infra.venue.port import Ack, Book, Meaning, OrderRequest, Outcome, OutcomeKind, StopRequest, VenueError, VenueOrder
 from processors import execution, intents
-from processors.brakes import Held, hold
+from processors.brakes import Held, Known, hold
 from processors.execution import State, Todo, Work
 from processors.intents import Intent
 from processors.protection import STOP_TYPES
@@ -243,23 +243,23 @@ class Desk:
             await self._say(key, intent, OrderState.ABANDONED, reason=f"{held.reason}: {held.detail}")
         return held is not None
 
-    def _held_back(self, intent: Intent) -> Held | None:
+    def _held_back(self, intent: Intent, known: Known | None = None) -> Held | None:
+        """`known`: the brakes, where they have just been looked at."""
         opening = intents.opening(intent)
-        return hold(opening, self._brakes.known()) if opening is not None else None
+        return hold(opening, known or self._brakes.known()) if opening is not None else None
 
     async def _withdraw_what_is_held(self) -> None:
         """Entries that rest when a brake is pulled are cancelled: the exchange's word of it ends them in our books."""
         while True:
             await asyncio.sleep(WITHDRAW_S)
+            known = self._brakes.known()
             resting = [
                 (key, intent)
                 for key, view in list(self._views.items())
                 for intent in view.intents.values()
-                if intent.state is OrderState.ACKED and intents.opening(intent) is not None
+                if intent.state is OrderState.ACKED and self._held_back(intent, known) is not None
             ]
             for key, intent in resting:
-                if self._held_back(intent) is None:
-                    continue
                 try:
                     await self._venue.cancel_order(key, intent.client_id)
                 except VenueError as e:

@@ -186,12 +186,20 @@ class Round:
                 self._disturb(worker, {play.case.disturbance for play in mine})
         street.open_gates()
         street.all_ready()
-        street.write(*(play.intent() for play in self.plays if play.case.fault == "intent-twice"))  # when all of it has been done
+        self._say_again()
         bad = self._settle(self.plays, after, lambda play, seen: not play.wrong(seen), 30 * waits.session_s)
         street.control("DELETE", "faults")
         late = sum(play.case.fault != "-1021" and play.late(Seen(street, play.symbol, after)) for play in self.plays)
         self._flatten(after)
         return bad, late
+
+    def _say_again(self) -> None:
+        """Intents stand in the log twice: again when all of it has been done, and read before anybody judges."""
+        twice = [play for play in self.plays if play.case.fault == "intent-twice"]
+        if twice:
+            self.street.write(*(play.intent() for play in twice))
+            self.street.until(self.street.intents_are_read, 30)
+            self.street.until(lambda: False, self.street.waits.session_s / 2)
 
     def _wait_at_boundaries(self, plays: list[Play], *, all_: bool) -> None:
         """Until all stand (or the first, where one stops the whole worker); a fault may keep a case from its boundary for good."""

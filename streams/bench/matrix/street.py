@@ -33,6 +33,7 @@ from schemas.policy import Execution, Policy
 from schemas.units import OrderSide
 from streams.bench.matrix.exchange import symbols
 from streams.envelope import seal
+from streams.lag import lags
 from streams.worker import state_topics
 
 WORKERS = (("execution", 0), ("execution", 1), ("account", 0), ("positions", 0))
@@ -224,6 +225,10 @@ class Street:
             event = json.loads(value)
             self.log[str(message.topic())][event["instrument"]].append(event)
         consumer.close()
+
+    def intents_are_read(self) -> bool:
+        left = lags(self.kafka.bootstrap, ["execution"])["execution"]
+        return not left[topics.TRADE_ENTRIES.name] and not left[topics.TRADE_EXITS.name]
 
     # -- the exchange
 

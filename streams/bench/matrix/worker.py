@@ -96,6 +96,13 @@ class HeldDesk(Desk):
             await super()._publish(key, intent, order)
         await self._gates.at(key, f"{leg}.{'sending' if sending else 'said'}")
 
+    async def _recover(self) -> None:
+        """Without the query, entries do not wait for every position's stop either: that alone would hold a second order up."""
+        if self._mutant == "no-query":
+            self._protected.set()
+        else:
+            await super()._recover()
+
     async def _look_for(self, intent: Intent) -> Sought:
         return Sought(None, proven=True) if self._mutant == "no-query" else await super()._look_for(intent)
 
