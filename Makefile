@@ -1,6 +1,6 @@
 # Each target makes what it needs: .venv from the lock, downloads into a cache outside the checkout. No questions.
 .DEFAULT_GOAL := help
-.PHONY: image image-base help run dev train-env test test-fast check format lock clean
+.PHONY: image image-base image-test kube chart help run dev train-env test test-fast check format lock clean
 # where it is set, every process would compile all that it imports anew: twice the CPU of a start
 unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
@@ -33,7 +33,7 @@ run: .venv/run.stamp ## the whole street: broker, ClickHouse, exchange, workers;
 	@$(BIN)/quantum up $(ARGS)
 
 test: .venv/dev.stamp ## all tests, broker and whole-stack ones too
-	$(BIN)/python -m pytest -m "not full and not stack and not helm" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -m "not full and not stack and not helm and not kube and not image" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 	$(BIN)/python -m pytest tests/e2e -m "stack and not full" $(ARGS)
 
 dev: .venv/dev.stamp ## .venv with everything for tests and for training on trees
@@ -49,6 +49,9 @@ test-fast: .venv/dev.stamp ## unit and property tests only
 
 chart: .venv/dev.stamp ## render, lint and validate the Helm chart (helm is built by Go once, where there is none)
 	$(BIN)/python -m pytest tests/unit/test_chart.py $(ARGS)
+
+kube: .venv/dev.stamp ## install the chart on a real Kubernetes API with simulated pods (Go builds it once, 10-40 minutes)
+	$(BIN)/python -m pytest tests/kube -m kube $(ARGS)
 
 check: .venv/dev.stamp ## format, lint, types
 	$(BIN)/ruff format --check .

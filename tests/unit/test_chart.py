@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,78 +13,16 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from infra.paths import CHECKOUT, cache_dir
+from infra.paths import CHECKOUT
 from infra.settings import Settings
 from schemas.topics import WORKERS
 from streams import chart
+from tests.kube import built
+from tests.kube.values import BROKEN, DEFAULTS, EVERYTHING, SETS, merged
 
-HELM = "v4.3.1"
 VERSIONS = ("1.29", "1.33", "1.37")
 OURS = ("worker", "wait", "bootstrap", "policy", "exchange", "doctor")
 
-EVERYTHING: dict[str, Any] = {
-    "image": {"repository": "registry.example/quantum-trader", "digest": "sha256:" + "a" * 64},
-    "imagePullSecrets": [{"name": "pull"}],
-    "settings": {"speed": 60, "seed": 7, "log_level": "debug", "snapshot_s": 2.5},
-    "secrets": {name: {"name": "binance", "key": name} for name in chart.secrets()},
-    "policy": {"risk": {"leverage": 2}},
-    "kafka": {"bundled": {"enabled": True}},
-    "clickhouse": {"bundled": {"enabled": True}},
-    "kafkaUi": {"enabled": True},
-    "models": {"existingClaim": "models"},
-    "workers": {"features": {"autoscaling": {"enabled": True}}, "history": {"replicas": 2, "nodeSelector": {"disk": "ssd"}}},
-    "networkPolicy": {"uiFrom": [{"namespaceSelector": {}}]},
-    "monitoring": {name: {"enabled": True} for name in ("podMonitor", "prometheusRule", "dashboards")},
-    "storageClassName": "fast",
-    "extraManifests": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "more"}, "data": {"a": "b"}}],
-}
-OUTSIDE: dict[str, Any] = {
-    "kafka": {
-        "bootstrap": "k1.example:9093,k2.example:9093",
-        "security": "SASL_SSL",
-        "mechanism": "SCRAM-SHA-256",
-        "username": "desk",
-        "caSecret": "kafka-ca",
-    },
-    "secrets": {"kafka_password": {"name": "kafka", "key": "password"}},
-    "kafkaUi": {"enabled": True},
-    "workers": {"positions": {"autoscaling": {"enabled": True}}},
-    "clickhouse": {"existingSecret": "clickhouse", "url": ""},
-    "exchange": {"bundled": {"enabled": False}, "url": "https://venue.example", "streamUrl": "wss://streams.example"},
-    "networkPolicy": {"kafkaTo": [{"ipBlock": {"cidr": "10.1.0.0/16"}}], "kafkaPorts": [9093]},
-}
-SETS = {"default": {}, "everything": EVERYTHING, "outside": OUTSIDE}
-
-BROKEN: dict[str, tuple[dict[str, Any], str]] = {
-    "a word that is none": ({"kafak": {}}, "kafak"),
-    "a worker that is none": ({"workers": {"trader": {}}}, "trader"),
-    "two of what there is one of": ({"workers": {"risk": {"replicas": 2}}}, "workers.risk.replicas"),
-    "scaling what there is one of": ({"workers": {"exits": {"autoscaling": {"enabled": True}}}}, "workers.exits"),
-    "fewer than none": ({"workers": {"features": {"replicas": -1}}}, "workers.features.replicas"),
-    "a setting that is none": ({"settings": {"speeed": 1}}, "settings"),
-    "a setting that the chart decides": ({"settings": {"kafka_bootstrap": "x:1"}}, "settings"),
-    "a setting out of its range": ({"settings": {"speed": 0}}, "settings.speed"),
-    "a mode that is none": ({"settings": {"mode": "yolo"}}, "settings.mode"),
-    "a secret in the values": ({"secrets": {"api_key": "k3y"}}, "secrets.api_key"),
-    "the tag latest": ({"image": {"tag": "latest"}}, "image.tag"),
-    "a digest that is none": ({"image": {"digest": "sha256:beef"}}, "image.digest"),
-    "a broker without a port": ({"kafka": {"bootstrap": "kafka"}}, "kafka.bootstrap"),
-    "a Kafka that asks for a user, and none": ({"kafka": {"security": "SASL_SSL"}}, "kafka.username"),
-    "no exchange at all": ({"exchange": {"bundled": {"enabled": False}}}, "exchange.url"),
-    "no ClickHouse at all": ({"clickhouse": {"url": ""}}, "clickhouse.url"),
-    "a password in an address": ({"clickhouse": {"url": "http://me:secret@clickhouse:8123"}}, "clickhouse.url"),
-    "more members than partitions": ({"workers": {"features": {"replicas": 13}}}, "workers.features.replicas"),
-}  # fmt: skip
-
-
-def merged(into: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    found = copy.deepcopy(into)
-    for name, value in over.items():
-        found[name] = merged(found[name], value) if isinstance(value, dict) and isinstance(found.get(name), dict) else value
-    return found
-
-
-DEFAULTS: dict[str, Any] = yaml.safe_load((chart.CHART / "values.yaml").read_text())
 SCHEMA = Draft202012Validator(json.loads((chart.CHART / "values.schema.json").read_text()))
 
 
@@ -141,26 +76,10 @@ def test_a_worker_is_given_the_exchange_and_secrets_only_where_its_code_asks_for
 
 @pytest.fixture(scope="module")
 def helm() -> str:
-    """Helm from QT_HELM, the PATH, or the cache, where it is built once a machine from its Go module (minutes)."""
-    cached = cache_dir() / "bin" / f"helm-{HELM}"
-    if found := os.environ.get("QT_HELM") or shutil.which("helm"):
-        return found
-    if not cached.exists():
-        if shutil.which("go") is None:
-            pytest.skip("NOT TESTED: the chart is not rendered, because there is neither helm nor Go to build it")
-        environment = os.environ | {"CGO_ENABLED": "0", "GOBIN": str(cached.parent), "GOTOOLCHAIN": "auto"}
-        module = f"helm.sh/helm/v4/cmd/helm@{HELM}"
-        built = subprocess.run(
-            ["go", "install", "-trimpath", "-ldflags", "-s -w", module],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if built.returncode:
-            pytest.skip(f"NOT TESTED: helm cannot be built: {built.stderr[-300:]}")
-        (cached.parent / "helm").rename(cached)
-    return str(cached)
+    try:
+        return built.helm()
+    except built.NotBuilt as why:
+        pytest.skip(f"NOT TESTED: the chart is not rendered, because there is no helm: {why}")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,164 @@
+"""The chart on a real Kubernetes API: what it takes is installed and ready, what it refuses is refused in words, what goes is gone.
+
+`make kube`. Pods are simulated (tests/kube/cluster.py says what that means).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from schemas.topics import WORKERS
+from streams import chart
+from tests.kube.cluster import Cluster
+from tests.kube.release import Release
+from tests.kube.values import BROKEN, DEFAULTS, EVERYTHING, SETS, merged, switches
+
+pytestmark = [pytest.mark.kube, pytest.mark.timeout(400)]
+
+FULL = "street-quantum-trader"
+GOOD = SETS | {f"switch {name}": values for name, values in switches(DEFAULTS).items()}
+CHANGED = {name: value for name, value in EVERYTHING.items() if name != "storageClassName"}
+"""Of a volume that is there the class cannot be changed."""
+
+REFUSED_BY_KUBERNETES: dict[str, tuple[dict[str, Any], str]] = {
+    "a field that does not exist": (
+        {"extraManifests": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "more"}, "dato": {"a": "b"}}]},
+        "dato",
+    ),
+    "a name that is none": ({"fullnameOverride": "Not_A_Name"}, "Not_A_Name"),
+    "a pod with privileges": (
+        {
+            "extraManifests": [
+                {
+                    "apiVersion": "v1",
+                    "kind": "Pod",
+                    "metadata": {"name": "more"},
+                    "spec": {"containers": [{"name": "a", "image": "b:1", "securityContext": {"privileged": True}}]},
+                }
+            ]
+        },
+        'violates PodSecurity "restricted:latest"',
+    ),
+    "an amount that is none": ({"workerDefaults": {"resources": {"limits": {"memory": "much"}}}}, "quantities must match"),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_it_installs_is_ready_and_leaves_nothing_but_volumes(release: Release, cluster: Cluster, name: str) -> None:
+    prepare(release)
+    values = GOOD[name]
+    before = set(release.objects())
+    done = release.install(values)
+    assert done.returncode == 0, done.stderr
+    assert "is installed as street" in done.stdout
+    found = release.objects()
+    running(found, merged(DEFAULTS, values))
+    gone = release.uninstall()
+    assert gone.returncode == 0, gone.stderr
+    cluster.wait("pods and replica sets are collected", lambda: set(volumes_aside(release)) == before)
+    assert cluster.cluster_wide(release.name) == set()
+
+
+def test_an_upgrade_and_the_way_back(release: Release, cluster: Cluster) -> None:
+    prepare(release)
+    assert release.install({}).returncode == 0
+    first = release.objects()
+    done = release.upgrade(CHANGED)
+    assert done.returncode == 0, done.stderr
+    second = release.objects()
+    running(second, merged(DEFAULTS, CHANGED))
+    jobs = [{each for each in found if each.startswith("Job/")} for found in (first, second)]
+    assert not jobs[0] & jobs[1], "other settings, another Job"
+    back = release.rollback(1)
+    assert back.returncode == 0, back.stderr
+    cluster.wait("what the upgrade brought is gone", lambda: names(volumes_aside(release)) == names(first))
+    third = release.objects()
+    running(third, DEFAULTS)
+    for name, told in first.items():
+        if told["kind"] in ("StatefulSet", "Deployment", "ConfigMap", "NetworkPolicy", "Service"):
+            assert third[name].get("spec") == told.get("spec"), name
+            assert third[name].get("data") == told.get("data"), name
+    assert [line.split()[0] for line in release.run("history", release.name).stdout.splitlines()[1:]] == ["1", "2", "3"]
+
+
+def test_its_own_test_runs_and_cleans_up(release: Release) -> None:
+    assert release.install({}).returncode == 0
+    done = release.run("test", release.name, "--timeout", "60s")
+    assert done.returncode == 0, done.stderr
+    assert "Phase:          Succeeded" in done.stdout
+    assert f"Pod/{FULL}-test" not in release.objects()
+
+
+def test_the_guardian_has_a_priority_and_no_member_of_two_goes_with_the_other(release: Release, cluster: Cluster) -> None:
+    assert release.install({"workers": {"features": {"replicas": 2}}}).returncode == 0
+    found = release.objects()
+    guardian = next(pod for name, pod in found.items() if name.startswith(f"Pod/{FULL}-guardian"))
+    assert guardian["spec"]["priority"] == DEFAULTS["guardianPriority"]["value"]
+    budget = f"/apis/policy/v1/namespaces/{release.namespace}/poddisruptionbudgets/{FULL}-features"
+    cluster.wait("the budget is counted", lambda: cluster.get(budget)["status"].get("expectedPods") == 2)
+    assert cluster.get(budget)["status"]["disruptionsAllowed"] == 1
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_values_are_refused_before_anything_is_made(release: Release, name: str) -> None:
+    values, where = BROKEN[name]
+    done = release.install(values)
+    assert done.returncode != 0
+    told = done.stderr.replace("/", ".")
+    assert "values don't meet the specifications of the schema" in told
+    assert all(part in told for part in where.split(".")), told
+    assert release.objects() == {}
+
+
+@pytest.mark.parametrize("name", REFUSED_BY_KUBERNETES)
+def test_what_only_kubernetes_can_know_is_refused_in_its_words(release: Release, cluster: Cluster, name: str) -> None:
+    values, said = REFUSED_BY_KUBERNETES[name]
+    done = release.install(values)
+    assert done.returncode != 0
+    assert said in done.stderr, done.stderr
+    release.uninstall()
+    cluster.wait("what was made is gone", lambda: set(volumes_aside(release)) == set())
+
+
+# -- what is there
+
+
+def prepare(release: Release) -> None:
+    """What an operator has made before: the claim with the models."""
+    release.cluster.post(
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "models", "namespace": release.namespace},
+            "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "", "resources": {"requests": {"storage": "1Gi"}}},
+        }
+    )
+
+
+def running(found: dict[str, dict[str, Any]], values: dict[str, Any]) -> None:
+    """Every worker of the registry has its members, all ready; every Job is done."""
+    for worker, facts in chart.registry()["workers"].items():
+        kind = "StatefulSet" if facts["group"] else "Deployment"
+        wanted = (values["workerDefaults"] | values["workers"][worker]).get("replicas", 1)
+        assert found[f"{kind}/{FULL}-{worker}"]["status"].get("readyReplicas", 0) == wanted, worker
+    assert set(chart.registry()["workers"]) == set(WORKERS)
+    for name, told in found.items():
+        if told["kind"] == "Job":
+            assert told["status"].get("succeeded") == 1, name
+
+
+def volumes_aside(release: Release) -> dict[str, dict[str, Any]]:
+    """Without the claims of stateful sets, which stay until somebody deletes them (docs/install.md)."""
+    return {
+        name: each
+        for name, each in release.objects().items()
+        if each["kind"] != "PersistentVolumeClaim" or name == "PersistentVolumeClaim/models"
+    }
+
+
+def names(found: dict[str, dict[str, Any]]) -> set[str]:
+    """Without what controllers name by chance, releases, and claims."""
+    by_chance = ("Pod/", "ReplicaSet/", "Secret/sh.helm.release", "PersistentVolumeClaim/")
+    return {name for name in found if not name.startswith(by_chance)}
