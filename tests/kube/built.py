@@ -1,4 +1,4 @@
-"""Programs of others that Go builds once a machine: helm, and a control plane of Kubernetes. Kept in the cache, not in the checkout.
+"""Programs of others that Go builds once a machine: helm, and a control plane of Kubernetes. Kept in the cache.
 
     helm()             path of helm; QT_HELM and the PATH go first
     control_plane()    name -> path: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kwok
