@@ -61,6 +61,9 @@ check: .venv/dev.stamp ## format, lint, types
 image: ## the container image, by podman or docker (ENGINE=..., IMAGE_ARGS="--target train")
 	$(ENGINE) build -f Containerfile -t quantum-trader:$(VERSION) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse --short HEAD) $(IMAGE_ARGS) .
 
+image-test: .venv/dev.stamp ## every worker from that image by podman, hardened: a whole trade; prints size and times (QT_IMAGE=...)
+	$(BIN)/python -m pytest tests/image -m image $(ARGS)
+
 image-base: ## a base for it without a registry of images: Debian by debootstrap, as root
 	rm -rf var/base && mkdir -p var && debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates,tini,libgomp1 bookworm var/base
 	tar -C var/base -c . | $(ENGINE) import - quantum-base:bookworm
