@@ -61,7 +61,7 @@ check: .venv/dev.stamp ## format, lint, types
 image: ## the container image, by podman or docker (ENGINE=..., IMAGE_ARGS="--target train")
 	$(ENGINE) build -f Containerfile -t quantum-trader:$(VERSION) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse --short HEAD) $(IMAGE_ARGS) .
 
-image-test: .venv/dev.stamp ## every worker from that image by podman, hardened: a whole trade; prints size and times (QT_IMAGE=...)
+image-test: .venv/dev.stamp ## every worker from that image by podman, hardened: a whole trade; prints size and times (QUANTUM_IMAGE=...)
 	$(BIN)/python -m pytest tests/image -m image $(ARGS)
 
 image-base: ## a base for it without a registry of images: Debian by debootstrap, as root

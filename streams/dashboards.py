@@ -122,6 +122,15 @@ BOARDS: dict[str, tuple[str, tuple[Panel, ...]]] = {
         "Pipeline",
         (
             Panel("Records applied", "A second, by worker", f"sum by (worker) (rate(qt_processed_total{RATE}))", "{{worker}}"),
+            Panel(
+                "Calls to the exchange",
+                "Mean time of an answer, by what was asked; warns from a second on",
+                f"sum by (verb) (rate(qt_venue_call_seconds_sum{RATE}))"
+                f" / sum by (verb) (rate(qt_venue_call_seconds_count{RATE}) > 0)",
+                "{{verb}}",
+                "s",
+                1,
+            ),
             Panel("Lag", "Records not applied yet", "sum by (worker) (qt_lag_records)", "{{worker}}", "short", 20_000),
             Panel(
                 "Behind the log",

@@ -1,4 +1,4 @@
-"""The image that is tested (QT_IMAGE, else the one that `make image` has made), and its figures as the last lines."""
+"""The image that is tested (QUANTUM_IMAGE, else the one that `make image` has made), and its figures as the last lines."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def image(engine: str) -> str:
     version = next(
         line.split('"')[1] for line in (CHECKOUT / "pyproject.toml").read_text().splitlines() if line.startswith("version = ")
     )
-    name = os.environ.get("QT_IMAGE", f"quantum-trader:{version}")
+    name = os.environ.get("QUANTUM_IMAGE", f"quantum-trader:{version}")
     if subprocess.run([engine, "image", "exists", name], check=False).returncode:
         pytest.skip(f"NOT TESTED: there is no image {name}: `make image`")
     return name

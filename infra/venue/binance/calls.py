@@ -16,6 +16,7 @@ import aiohttp
 import msgspec
 from binance import AsyncClient
 from binance.exceptions import BinanceAPIException, BinanceRequestException
+from prometheus_client import Summary
 
 from infra.settings import Settings
 from infra.venue.binance.budget import Budget, Lane
@@ -28,6 +29,8 @@ RECV_WINDOW_MS = 5000
 TIMEOUT_S = 8.0
 CLOCK_MAX_AGE_S = 600.0
 TOO_MANY_ORDERS = -1015
+
+TOOK = Summary("qt_venue_call_seconds", "Calls to the exchange from sending to the answer, refusal or time-out", ["verb"])
 
 _SENT_AT, _WINDOW = "__sent_at", "__recv_window"
 
@@ -216,7 +219,8 @@ class Calls:
         data = {key: _text(value) for key, value in (params or {}).items()}
         body = {"data": data} if data or signed else {}
         try:
-            return await self._request(method, path, signed, version, body)
+            with TOOK.labels(verb).time():
+                return await self._request(method, path, signed, version, body)
         except (BinanceAPIException, BinanceRequestException, aiohttp.ClientError, TimeoutError, OSError) as e:
             outcome = classify(e)
             if outcome.retry_after_s is not None and outcome.code != TOO_MANY_ORDERS:
