@@ -15,8 +15,10 @@ from jsonschema import Draft202012Validator
 
 from infra.paths import CHECKOUT
 from infra.settings import Settings
+from schemas import topics
 from schemas.topics import WORKERS
 from streams import chart
+from streams.launcher import all_topics
 from tests.kube import built
 from tests.kube.values import BROKEN, DEFAULTS, EVERYTHING, SETS, merged
 
@@ -200,6 +202,22 @@ def test_the_rules_and_boards_of_the_cluster_are_the_files(rendered: dict[str, l
     assert {board["uid"] for board in boards} == {f"quantum-{name}" for name in chart.dashboards()}
     scaled = [found for found in rendered["everything"] if found["kind"] == "ScaledObject"]
     assert [found["spec"]["triggers"][0]["metadata"]["consumerGroup"] for found in scaled] == ["quantum-features"]
+
+
+@rendering
+def test_the_kafka_ui_of_both_hides_what_is_no_event(rendered: dict[str, list[dict[str, Any]]]) -> None:
+    name = "street-quantum-trader-kafka-ui"
+    config = next(f for f in rendered["everything"] if f["kind"] == "ConfigMap" and f["metadata"]["name"] == name)
+    kafka = yaml.safe_load(config["data"]["application.yml"])["kafka"]
+    events = {topic.name for topic in topics.ALL}
+    hidden = {spec.name for spec in all_topics() if spec.name.startswith(kafka["internalTopicPrefix"])}
+    assert hidden == {spec.name for spec in all_topics()} - events
+    composed = yaml.safe_load((CHECKOUT / "compose.yaml").read_text())["services"]["kafka-ui"]["environment"]
+    assert composed["KAFKA_INTERNALTOPICPREFIX"] == kafka["internalTopicPrefix"]
+    cluster = {f"KAFKA_CLUSTERS_0_{key.upper()}": str(value).lower() for key, value in kafka["clusters"][0].items()}
+    assert {key: value.lower() for key, value in composed.items() if "_0_" in key}.items() - cluster.items() == {
+        ("KAFKA_CLUSTERS_0_BOOTSTRAPSERVERS", "kafka:9092")
+    }
 
 
 RUN = ("Deployment", "StatefulSet")
