@@ -40,7 +40,7 @@ STAGES = (
 )
 ONCE = {"key": ".spec.restartPolicy", "operator": "In", "values": ["Never"]}
 """A pod that runs once, as `helm test` makes one, completes like a Job's."""
-SYSTEM = ("events", "endpoints", "endpointslices", "leases", "controllerrevisions", "pods/status")
+SYSTEM = ("events", "componentstatuses", "endpoints", "endpointslices", "leases", "controllerrevisions", "pods/status")
 NODE = {
     "apiVersion": "v1",
     "kind": "Node",
@@ -108,7 +108,7 @@ class Cluster:
                 raise AssertionError(f"not after {timeout_s:.0f} s: {what}")
             for name, child in self._running:
                 assert child.poll() is None, f"{name} has ended, see {self.folder / name}.log"
-            time.sleep(0.2)
+            time.sleep(0.5)
 
     def _listed(self, namespaced: bool) -> list[tuple[str, str]]:
         """(kind, path of its list) of all kinds that can be listed."""
@@ -160,7 +160,7 @@ class Cluster:
             *("--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none"),
             *(f"--tls-cert-file={certificate}", f"--tls-private-key-file={key}", f"--cert-dir={self.folder}"),
             *("--service-account-issuer=https://kubernetes.default.svc", f"--service-account-signing-key-file={key}"),
-            *(f"--service-account-key-file={certificate}", "--service-cluster-ip-range=10.96.0.0/24"),
+            *(f"--service-account-key-file={key}", "--service-cluster-ip-range=10.96.0.0/24"),
             *("--authorization-mode=Node,RBAC", f"--token-auth-file={self.folder / 'tokens.csv'}"),
         )
         self.wait("the API server answers", self._answers)
@@ -172,7 +172,8 @@ class Cluster:
         self._run("kube-scheduler", binaries["kube-scheduler"], *who)
         for (module, version, where), names in zip(DEFINITIONS, DEFINED, strict=True):
             for file in built.files_of(module, version, [where + name for name in names]):
-                self.post(yaml.safe_load(file.read_text()))
+                defined = self.post(yaml.safe_load(file.read_text()))["metadata"]["name"]
+                self.wait(f"{defined} is served", lambda name=defined: self._is_served(name))
         stages = [f"--config={path}" for path in self._stages()]
         simulated = ("--manage-all-nodes=true", "--node-lease-duration-seconds=40", "--cidr=10.244.0.0/16")
         self._run("kwok", binaries["kwok"], f"--kubeconfig={self.kubeconfig}", *simulated, *stages)
@@ -215,6 +216,10 @@ class Cluster:
                 return bool(answer.status == 200)
         except OSError:
             return False
+
+    def _is_served(self, definition: str) -> bool:
+        found = self.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{definition}")["status"].get("conditions") or []
+        return any(each["type"] == "Established" and each["status"] == "True" for each in found)
 
     def _node_is_ready(self) -> bool:
         conditions = self.get("/api/v1/nodes/simulated")["status"].get("conditions") or []

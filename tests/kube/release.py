@@ -14,6 +14,8 @@ import yaml
 from streams.chart import CHART
 from tests.kube.cluster import Cluster
 
+WAIT = ("--wait", "--timeout", "240s")
+
 
 @dataclass
 class Release:
@@ -26,21 +28,21 @@ class Release:
     name: str = "street"
 
     def install(self, values: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-        return self.run("install", self.name, str(CHART), "-f", str(self._file(values)), "--wait", "--timeout", "90s")
+        return self.run("install", self.name, str(CHART), "-f", str(self._file(values)), *WAIT)
 
     def upgrade(self, values: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-        return self.run("upgrade", self.name, str(CHART), "-f", str(self._file(values)), "--wait", "--timeout", "90s")
+        return self.run("upgrade", self.name, str(CHART), "-f", str(self._file(values)), *WAIT)
 
     def rollback(self, revision: int) -> subprocess.CompletedProcess[str]:
-        return self.run("rollback", self.name, str(revision), "--wait", "--timeout", "90s")
+        return self.run("rollback", self.name, str(revision), *WAIT)
 
     def uninstall(self) -> subprocess.CompletedProcess[str]:
-        return self.run("uninstall", self.name, "--wait", "--timeout", "90s")
+        return self.run("uninstall", self.name, *WAIT)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         argv = [self.helm, *arguments, "-n", self.namespace, "--kubeconfig", str(self.cluster.kubeconfig)]
         home = {f"HELM_{kind}_HOME": str(self.folder / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA")}
-        return subprocess.run(argv, env=os.environ | home, capture_output=True, text=True, check=False, timeout=180)
+        return subprocess.run(argv, env=os.environ | home, capture_output=True, text=True, check=False, timeout=300)
 
     def objects(self) -> dict[str, dict[str, Any]]:
         return self.cluster.objects(self.namespace)

@@ -15,7 +15,7 @@ from tests.kube.cluster import Cluster
 from tests.kube.release import Release
 from tests.kube.values import BROKEN, DEFAULTS, EVERYTHING, SETS, merged, switches
 
-pytestmark = [pytest.mark.kube, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.kube, pytest.mark.timeout(900)]
 
 FULL = "street-quantum-trader"
 GOOD = SETS | {f"switch {name}": values for name, values in switches(DEFAULTS).items()}
@@ -53,8 +53,7 @@ def test_it_installs_is_ready_and_leaves_nothing_but_volumes(release: Release, c
     done = release.install(values)
     assert done.returncode == 0, done.stderr
     assert "is installed as street" in done.stdout
-    found = release.objects()
-    running(found, merged(DEFAULTS, values))
+    running(release, merged(DEFAULTS, values))
     gone = release.uninstall()
     assert gone.returncode == 0, gone.stderr
     cluster.wait("pods and replica sets are collected", lambda: set(volumes_aside(release)) == before)
@@ -67,15 +66,15 @@ def test_an_upgrade_and_the_way_back(release: Release, cluster: Cluster) -> None
     first = release.objects()
     done = release.upgrade(CHANGED)
     assert done.returncode == 0, done.stderr
+    running(release, merged(DEFAULTS, CHANGED))
     second = release.objects()
-    running(second, merged(DEFAULTS, CHANGED))
     jobs = [{each for each in found if each.startswith("Job/")} for found in (first, second)]
     assert not jobs[0] & jobs[1], "other settings, another Job"
     back = release.rollback(1)
     assert back.returncode == 0, back.stderr
     cluster.wait("what the upgrade brought is gone", lambda: names(volumes_aside(release)) == names(first))
+    running(release, DEFAULTS)
     third = release.objects()
-    running(third, DEFAULTS)
     for name, told in first.items():
         if told["kind"] in ("StatefulSet", "Deployment", "ConfigMap", "NetworkPolicy", "Service"):
             assert third[name].get("spec") == told.get("spec"), name
@@ -137,16 +136,21 @@ def prepare(release: Release) -> None:
     )
 
 
-def running(found: dict[str, dict[str, Any]], values: dict[str, Any]) -> None:
-    """Every worker of the registry has its members, all ready; every Job is done."""
-    for worker, facts in chart.registry()["workers"].items():
+def running(release: Release, values: dict[str, Any]) -> None:
+    """Every worker of the registry has its members, all ready; every Job comes to its end."""
+    found = release.objects()
+    workers = chart.registry()["workers"]
+    assert set(workers) == set(WORKERS)
+    for worker, facts in workers.items():
         kind = "StatefulSet" if facts["group"] else "Deployment"
         wanted = (values["workerDefaults"] | values["workers"][worker]).get("replicas", 1)
         assert found[f"{kind}/{FULL}-{worker}"]["status"].get("readyReplicas", 0) == wanted, worker
-    assert set(chart.registry()["workers"]) == set(WORKERS)
-    for name, told in found.items():
-        if told["kind"] == "Job":
-            assert told["status"].get("succeeded") == 1, name
+
+    def done() -> bool:
+        jobs = [each for name, each in release.objects().items() if name.startswith("Job/")]
+        return bool(jobs) and all(each["status"].get("succeeded") == 1 for each in jobs)
+
+    release.cluster.wait("its Jobs are done", done)
 
 
 def volumes_aside(release: Release) -> dict[str, dict[str, Any]]:
