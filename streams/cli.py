@@ -199,12 +199,27 @@ def positions(as_json: Json = False) -> None:
 
 
 @app.command()
-def sql(query: str, as_json: Json = False) -> None:
-    """One ClickHouse query over the history."""
-    from streams.queries import aligned, ask
+def sql(
+    query: Annotated[str, typer.Argument(help="A question in SQL, or the name of a view: its example.")] = "",
+    where: Annotated[str, typer.Option(help="With a view: only these rows, all their columns.")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="With a view: so many rows, all their columns.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="The views of the desk.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The docs page.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Ask the history: one ClickHouse query, or a view of the desk by its name."""
+    from streams.pages import views_page, views_rows
+    from streams.queries import aligned, ask, question
 
-    columns, rows = ask(settings(), query)
-    show({"columns": columns, "rows": rows}, as_json, aligned(columns, rows))
+    if markdown:
+        print(views_page(), end="")
+        return
+    if list_:
+        rows = views_rows()
+        show({"views": rows}, as_json, [f"{row['name']:<20} {row['about']}" for row in rows])
+        return
+    columns, found = ask(settings(), question(query, where, limit))
+    show({"columns": columns, "rows": found}, as_json, aligned(columns, found))
 
 
 @app.command()

@@ -7,6 +7,7 @@ causation_id  event id of the cause
 producer      the worker that wrote it
 traceparent   00-<trace>-<span>-01                  the same chain as W3C tracing tools read it
 inputs        market.trades/3/1207                  topic/partition/offset that caused it, comma-separated
+caused_at     1722470400120                         when that stood in the log (its Kafka time, ms): how long the stage took
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ Headers = list[tuple[str, bytes]]
 
 
 class Cause(NamedTuple):
-    """Why an event is written. `inputs`: `topic/partition/offset`, several joined by commas; empty for none."""
+    """Why an event is written. `inputs`: `topic/partition/offset`, several joined by commas; empty for none. `logged_ms`: Kafka's
+    time of that record; 0 where there is none."""
 
     event_id: str
     trace_id: str
     inputs: str = ""
+    logged_ms: int = 0
 
 
 class Outgoing(NamedTuple):
@@ -137,17 +140,21 @@ def headers(event: Any, producer: str, cause: Cause | None = None) -> Headers:
         found.append(("causation_id", cause.event_id.encode()))
         if cause.inputs:
             found.append(("inputs", cause.inputs.encode()))
+        if cause.logged_ms:
+            found.append(("caused_at", str(cause.logged_ms).encode()))
     return found
 
 
-def cause_of(event_id: str, topic: str, partition: int, offset: int, headers: Iterable[tuple[str, bytes]] | None) -> Cause:
+def cause_of(
+    event_id: str, topic: str, partition: int, offset: int, headers: Iterable[tuple[str, bytes]] | None, logged_ms: int = 0
+) -> Cause:
     """What a record is to the events that it causes; a record without a trace begins one."""
     trace_id = event_id
     for name, value in headers or ():
         if name == "trace_id":
             trace_id = (value or b"")[:TRACE_LONGEST].decode(errors="replace") or event_id
             break
-    return Cause(event_id, trace_id, f"{topic}/{partition}/{offset}")
+    return Cause(event_id, trace_id, f"{topic}/{partition}/{offset}", logged_ms)
 
 
 @lru_cache(maxsize=4096)

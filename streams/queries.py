@@ -8,16 +8,20 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from difflib import get_close_matches
 from typing import Any
 
 from clickhouse_connect import get_client
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from infra.clickhouse.views import declared as views
 from infra.errors import UserError
 from infra.settings import Settings, shown
 
 ANSWER_S = 60
+ROWS = 20
+"""Of a view, where nobody says how many."""
 NO_CODE = r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.)*\"|`(?:[^`\\]|\\.)*`|--[^\n]*|/\*.*?\*/"
 """Strings, quoted names, comments."""
 QUESTIONS = ("SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS")
@@ -36,6 +40,29 @@ def connect(settings: Settings) -> Client:
             "connection refused" if "refused" in str(e) else str(e).splitlines()[0][:200],
             "start the stack (`make run`), or set QT_CLICKHOUSE_URL",
         ) from e
+
+
+def question(text: str, where: str = "", limit: int | None = None) -> str:
+    """The query that a person means: SQL as it is; a view's name alone its example, with a filter its rows. Raises UserError."""
+    by_name = {view.name: view for view in views()}
+    view = by_name.get(text.strip())
+    if view is None and (where or limit):
+        raise UserError(
+            f"{text.strip()[:60]!r} is not asked", "--where and --limit belong to a view", "name one of `quantum sql --list`"
+        )
+    if view is None and re.fullmatch(r"\s*\w*\s*", text):
+        near = get_close_matches(text.strip(), by_name, 3)
+        do = f"did you mean {', '.join(near)}? `quantum sql --list` names them" if near else "`quantum sql --list` names them"
+        raise UserError(
+            f"there is no view {text.strip()!r}" if text.strip() else "nothing is asked",
+            "a question in SQL, or the name of a view is wanted",
+            do,
+        )
+    if view is None:
+        return text
+    if where or limit:
+        return f"SELECT * FROM {view.name}{f' WHERE {where}' if where else ''} LIMIT {limit or ROWS}"
+    return view.example
 
 
 def ask(settings: Settings, query: str) -> tuple[list[str], list[list[Any]]]:

@@ -117,7 +117,8 @@ class Runner:
                     await self.stage.prepare(event, MappingProxyType(era.states))
                     if self.keeper.era is not era:
                         return
-                cause = cause_of(event.event_id, topic, partition, offset, message.headers)
+                logged_ms = round(message.timestamp * 1000)
+                cause = cause_of(event.event_id, topic, partition, offset, message.headers, logged_ms)
                 changes, events = self._decide(era, share, event, topic, offset, cause.trace_id)
                 if events:
                     await self._send_all(era, events, cause)

@@ -1,7 +1,8 @@
-"""`python -m infra.clickhouse.ddl --write`: the next numbered migration, from what the registry and views.sql changed.
+"""`python -m infra.clickhouse.ddl --write`: the next numbered migration, from what the registry, aggregates.sql and views/ changed.
 
 `migrations/registry.json` remembers what the migrations so far add up to. Columns are added and retyped, never dropped: rows that
-were written keep what they said. A column that the registry no longer knows simply stays at its default from then on.
+were written keep what they said. A column that the registry no longer knows simply stays at its default from then on. An aggregate
+never changes either: what is to be added up otherwise gets a new name. A new one begins with the rows that are there.
 """
 
 from __future__ import annotations
@@ -9,22 +10,26 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from infra.clickhouse import aggregates, views
+from infra.clickhouse.aggregates import Aggregate
 from infra.clickhouse.tables import Table, registry
 from infra.errors import UserError
 
 HERE = Path(__file__).resolve().parent
 MIGRATIONS = HERE / "migrations"
-VIEWS = HERE / "views.sql"
 Snapshot = dict[str, Any]
 
 
-def snapshot(tables: tuple[Table, ...] | None = None, views: str | None = None) -> Snapshot:
-    """What the registry wants, as plain JSON: columns with types, order, retention, and the views' fingerprint."""
-    chosen = registry() if tables is None else tables
-    text = VIEWS.read_text() if views is None else views
+def statements_of_views() -> list[str]:
+    return [view.statement for view in views.in_order(views.declared())]
+
+
+def snapshot(tables: Sequence[Table], views: Sequence[str], sums: Sequence[Aggregate] = ()) -> Snapshot:
+    """What the registry wants, as plain JSON: columns with types, order, retention; fingerprints of views and aggregates."""
     return {
         "tables": {
             table.name: {
@@ -33,21 +38,26 @@ def snapshot(tables: tuple[Table, ...] | None = None, views: str | None = None) 
                 "daily": table.daily,
                 "keep_days": table.keep.days if table.keep else None,
             }
-            for table in chosen
+            for table in tables
         },
-        "views": hashlib.sha256(text.encode()).hexdigest(),
+        "views": _digest("\n".join(views)),
+        "aggregates": {one.name: _digest("\n".join(one.statements)) for one in sums},
     }
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def recorded(folder: Path = MIGRATIONS) -> Snapshot:
     path = folder / "registry.json"
     found: Snapshot = json.loads(path.read_text()) if path.exists() else {"tables": {}, "views": ""}
-    return found
+    return {"aggregates": {}} | found
 
 
-def changes(before: Snapshot, tables: tuple[Table, ...], views: str) -> list[str]:
+def changes(before: Snapshot, tables: Sequence[Table], views: Sequence[str], sums: Sequence[Aggregate] = ()) -> list[str]:
     """Statements that lead from a recorded state to the registry; empty when they agree. UserError for what cannot be altered."""
-    after = snapshot(tables, views)
+    after = snapshot(tables, views, sums)
     statements = []
     for table in tables:
         old = before["tables"].get(table.name)
@@ -72,17 +82,25 @@ def changes(before: Snapshot, tables: tuple[Table, ...], views: str) -> list[str
         if old["keep_days"] != new["keep_days"]:
             ttl = f"MODIFY TTL toDateTime(k_time) + INTERVAL {new['keep_days']} DAY" if table.keep else "REMOVE TTL"
             statements.append(f"ALTER TABLE {table.name} {ttl}")
+    for one in sums:
+        known = before["aggregates"].get(one.name)
+        if known is None:
+            statements += [*one.statements, *one.refill]
+        elif known != after["aggregates"][one.name]:
+            raise UserError(
+                f"the aggregate {one.name} cannot follow aggregates.sql",
+                "what it has added up cannot be added up otherwise",
+                "give what is new another name, as candles_1m.v2 would be candles_1m_v2",
+            )
     if before["views"] != after["views"] or statements:
-        statements += [part.strip(" \n;") for part in views.split(";\n") if part.strip(" \n;")]
+        statements += views
     return statements
 
 
-def write(folder: Path = MIGRATIONS, tables: tuple[Table, ...] | None = None, views: str | None = None) -> Path | None:
+def write(folder: Path, tables: Sequence[Table], views: Sequence[str], sums: Sequence[Aggregate] = ()) -> Path | None:
     """Writes the next migration and what it leads to; None when nothing changed."""
-    chosen = registry() if tables is None else tables
-    text = VIEWS.read_text() if views is None else views
     before = recorded(folder)
-    statements = changes(before, chosen, text)
+    statements = changes(before, tables, views, sums)
     if not statements:
         return None
     number = 1 + max((int(path.name[:4]) for path in folder.glob("[0-9]*.sql")), default=0)
@@ -93,7 +111,8 @@ def write(folder: Path = MIGRATIONS, tables: tuple[Table, ...] | None = None, vi
         + ";\n\n".join(statements)
         + ";\n"
     )
-    merged = snapshot(chosen, text)
+    merged = snapshot(tables, views, sums)
+    merged["aggregates"] = before["aggregates"] | merged["aggregates"]
     for name, old in before["tables"].items():
         kept = merged["tables"].setdefault(name, old)
         kept["columns"] = old["columns"] | kept["columns"]
@@ -101,14 +120,18 @@ def write(folder: Path = MIGRATIONS, tables: tuple[Table, ...] | None = None, vi
     return path
 
 
+def wanted() -> tuple[Sequence[Table], Sequence[str], Sequence[Aggregate]]:
+    """What `changes` and `write` take: the program's own."""
+    return registry(), statements_of_views(), aggregates.declared()
+
+
 def main(argv: list[str]) -> int:
-    tables, views = registry(), VIEWS.read_text()
     try:
         if "--write" in argv:
-            path = write()
+            path = write(MIGRATIONS, *wanted())
             sys.stdout.write(f"wrote {path}\n" if path else "the migrations already equal the registry\n")
             return 0
-        statements = changes(recorded(), tables, views)
+        statements = changes(recorded(), *wanted())
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2

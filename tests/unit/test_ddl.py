@@ -23,7 +23,7 @@ def types(topic: topics.Topic) -> dict[str, str]:
 
 def test_the_migrations_lead_to_the_registry() -> None:
     told = "run `python -m infra.clickhouse.ddl --write` and commit the migration it writes"
-    assert ddl.changes(ddl.recorded(), registry(), ddl.VIEWS.read_text()) == [], told
+    assert ddl.changes(ddl.recorded(), *ddl.wanted()) == [], told
 
 
 def test_every_topic_has_a_table_that_keeps_where_each_record_stood() -> None:
@@ -58,8 +58,8 @@ def test_decisions_are_kept_for_ever_and_observations_longer_than_kafka_keeps_th
 
 def test_a_new_topic_and_a_new_field_become_the_next_migration(tmp_path: Path) -> None:
     before = table_of(topics.TRADE_FILLS)
-    first = ddl.write(tmp_path, (replace(before, fields=before.fields[:-1]),), "")
-    second = ddl.write(tmp_path, (before, table_of(topics.MARKET_MARKS)), "CREATE OR REPLACE VIEW v AS SELECT 1;\n")
+    first = ddl.write(tmp_path, (replace(before, fields=before.fields[:-1]),), [])
+    second = ddl.write(tmp_path, (before, table_of(topics.MARKET_MARKS)), ["CREATE OR REPLACE VIEW v AS SELECT 1"])
     assert first is not None
     assert second is not None
     assert (first.name, second.name) == ("0001_begin.sql", "0002_follow_the_registry.sql")
@@ -67,24 +67,24 @@ def test_a_new_topic_and_a_new_field_become_the_next_migration(tmp_path: Path) -
     assert added.startswith("ALTER TABLE trade_fills ADD COLUMN IF NOT EXISTS `source` LowCardinality(String) AFTER")
     assert table.startswith("CREATE TABLE IF NOT EXISTS market_marks")
     assert view == "CREATE OR REPLACE VIEW v AS SELECT 1"
-    assert ddl.write(tmp_path, (before, table_of(topics.MARKET_MARKS)), "CREATE OR REPLACE VIEW v AS SELECT 1;\n") is None
+    assert ddl.write(tmp_path, (before, table_of(topics.MARKET_MARKS)), ["CREATE OR REPLACE VIEW v AS SELECT 1"]) is None
 
 
 def test_a_column_that_the_registry_forgets_stays(tmp_path: Path) -> None:
     before = table_of(topics.TRADE_FILLS)
-    ddl.write(tmp_path, (before,), "")
-    assert ddl.changes(ddl.recorded(tmp_path), (replace(before, fields=before.fields[:-1]),), "") == []
+    ddl.write(tmp_path, (before,), [])
+    assert ddl.changes(ddl.recorded(tmp_path), (replace(before, fields=before.fields[:-1]),), []) == []
 
 
 def test_retention_that_changes_is_altered(tmp_path: Path) -> None:
     before = table_of(topics.MARKET_MARKS)
-    ddl.write(tmp_path, (before,), "")
-    (told,) = ddl.changes(ddl.recorded(tmp_path), (replace(before, keep=timedelta(days=3)),), "")
+    ddl.write(tmp_path, (before,), [])
+    (told,) = ddl.changes(ddl.recorded(tmp_path), (replace(before, keep=timedelta(days=3)),), [])
     assert told == "ALTER TABLE market_marks MODIFY TTL toDateTime(k_time) + INTERVAL 3 DAY"
 
 
 def test_another_order_is_refused_with_a_way_out(tmp_path: Path) -> None:
     before = table_of(topics.MARKET_MARKS)
-    ddl.write(tmp_path, (before,), "")
+    ddl.write(tmp_path, (before,), [])
     with pytest.raises(UserError, match="v2"):
-        ddl.changes(ddl.recorded(tmp_path), (replace(before, order_by=("at",)),), "")
+        ddl.changes(ddl.recorded(tmp_path), (replace(before, order_by=("at",)),), [])

@@ -67,12 +67,12 @@ def test_a_tick_goes_to_its_own_partition_and_a_frame_to_its_instruments() -> No
 
 
 def test_headers_tie_an_event_to_its_cause() -> None:
-    cause = cause_of("f1", "market.trades", 3, 1207, [("trace_id", b"root"), ("event_id", b"f1")])
-    assert cause == Cause("f1", "root", "market.trades/3/1207")
+    cause = cause_of("f1", "market.trades", 3, 1207, [("trace_id", b"root"), ("event_id", b"f1")], 1_722_470_400_120)
+    assert cause == Cause("f1", "root", "market.trades/3/1207", 1_722_470_400_120)
     headers = dict(seal(TICK, "features", cause).headers)
     assert headers["schema"] == b"market.tick/1"
     assert (headers["trace_id"], headers["causation_id"], headers["producer"]) == (b"root", b"f1", b"features")
-    assert headers["inputs"] == b"market.trades/3/1207"
+    assert (headers["inputs"], headers["caused_at"]) == (b"market.trades/3/1207", b"1722470400120")
     version, trace, span, flags = headers["traceparent"].decode().split("-")
     assert (version, len(trace), len(span), flags) == ("00", 32, 16, "01")
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from infra.clickhouse import views
 from infra.settings import Settings
 from schemas import generate, topics
-from streams.pages import features_table, topics_page
+from streams.pages import SECTIONS, features_table, topics_page, views_page
 from streams.worker import MODULES
 
 ROOT = Path(__file__).parents[2]
@@ -143,6 +144,24 @@ def test_topic_names_and_tables_are_one_to_one() -> None:
 
 def test_the_topics_page_is_the_registry() -> None:
     assert (ROOT / "docs" / "topics.md").read_text() == topics_page(), "run: quantum topics --markdown > docs/topics.md"
+
+
+def test_what_the_topics_page_links_to_is_there() -> None:
+    page = topics_page()
+    headings = {re.sub(r"[^a-z0-9_-]", "", title.lower().replace(" ", "-")) for title in re.findall(r"^#+ (.*)$", page, re.M)}
+    anchors = set(re.findall(r'<a id="(\w+)">', views_page()))
+    for target in re.findall(r"\]\(([^)]+)\)", page):
+        path, _, anchor = target.partition("#")
+        assert path == "sql.md" or not path or (ROOT / "docs" / path).exists(), target
+        assert not anchor or anchor in (anchors if path else headings), target
+
+
+def test_the_sql_page_is_what_the_views_declare() -> None:
+    assert (ROOT / "docs" / "sql.md").read_text() == views_page(), "run: quantum sql --markdown > docs/sql.md"
+    for view in views.declared():
+        assert view.about, view.name
+        assert view.example, view.name
+        assert view.group in SECTIONS
 
 
 def test_the_features_page_holds_the_catalogue() -> None:

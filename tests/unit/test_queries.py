@@ -9,7 +9,7 @@ import pytest
 
 from infra.errors import UserError
 from infra.settings import load
-from streams.queries import aligned, ask
+from streams.queries import aligned, ask, question
 
 
 def test_an_answer_is_a_table_without_a_trace_of_python() -> None:
@@ -40,3 +40,13 @@ def test_a_question_in_any_dress_goes_on(query: str) -> None:
 
 def test_no_rows_still_say_what_was_asked() -> None:
     assert aligned(["n"], []) == ["n"]
+
+
+def test_a_views_name_is_its_example_and_with_a_filter_its_rows() -> None:
+    assert question("trades").startswith("SELECT created, instrument")
+    assert question("trades", where="side = 'SHORT'", limit=3) == "SELECT * FROM trades WHERE side = 'SHORT' LIMIT 3"
+    assert question(" SELECT 1 ") == " SELECT 1 "
+    with pytest.raises(UserError, match="did you mean trades"):
+        question("trade")
+    with pytest.raises(UserError, match="belong to a view"):
+        question("SELECT 1", limit=3)
