@@ -40,6 +40,7 @@ breaker_app = typer.Typer(
 )
 config_app = typer.Typer(help="Settings: where things are.", rich_markup_mode=None, no_args_is_help=True)
 venue_app = typer.Typer(help="What a venue must do for us.", rich_markup_mode=None, no_args_is_help=True)
+history_app = typer.Typer(help="The history as a whole: copies of it.", rich_markup_mode=None, no_args_is_help=True)
 exits_app = typer.Typer(help="How positions are left.", rich_markup_mode=None, no_args_is_help=True)
 train_app = typer.Typer(help="Train models (needs the extra `train`, or `trees` for trees alone).", rich_markup_mode=None)
 bench_app = typer.Typer(
@@ -55,6 +56,7 @@ app.add_typer(train_app, name="train")
 app.add_typer(bench_app, name="bench")
 app.add_typer(venue_app, name="venue")
 app.add_typer(exits_app, name="exits")
+app.add_typer(history_app, name="history")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 
@@ -526,6 +528,40 @@ def train_seed(
     show(manifest, as_json, [f"{key}: {value}" for key, value in manifest.items() if not isinstance(value, list | dict)])
 
 
+Copy = Annotated[str, typer.Argument(help="A name, or a destination in ClickHouse's words, as Disk('backups', 'nightly').")]
+Replace = Annotated[bool, typer.Option("--replace", help="Drop what the database holds.")]
+
+
+@history_app.command("backup")
+def history_backup(
+    name: Copy, base: Annotated[str, typer.Option(help="Only what has changed since that backup.")] = "", as_json: Json = False
+) -> None:
+    """A copy of the whole history, while everything runs."""
+    from streams.history_copies import backup
+
+    done = backup(settings(), name, base)
+    show(done, as_json, [f"{name}: {done['rows']} rows, {done['bytes']} bytes in {done['files']} files, {done['seconds']} s"])
+
+
+@history_app.command("restore")
+def history_restore(name: Copy, replace: Replace = False, as_json: Json = False) -> None:
+    """The history as it was in a backup; history must stand still, and reads the rest from Kafka when it starts."""
+    from streams.history_copies import restore
+
+    done = restore(settings(), name, replace)
+    lines = [f"{done['rows']} rows are back in {done['seconds']} s; history will read {done['to_read']} records more"]
+    show(done, as_json, lines + ([f"{done['lost']} records are lost: Kafka does not hold them any more"] if done["lost"] else []))
+
+
+@history_app.command("rebuild")
+def history_rebuild(replace: Replace = False, as_json: Json = False) -> None:
+    """An empty history; history must stand still, and reads all that Kafka holds when it starts."""
+    from streams.history_copies import rebuild
+
+    done = rebuild(settings(), replace)
+    show(done, as_json, [f"the tables are empty; history will read {done['to_read']} records"])
+
+
 @exits_app.command("rules")
 def exits_rules() -> None:
     """The rules of a plan in their precedence, as the table of docs/exits.md."""
@@ -618,6 +654,19 @@ def bench_exits(as_json: Json = False) -> None:
     show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
     if not found["extremes_kept"]:
         raise typer.Exit(DOES_NOT_ADD_UP)
+
+
+@bench_app.command("history")
+def bench_history(
+    as_json: Json = False,
+    frames: Annotated[int, typer.Option(min=1000, help="Full frames to write.")] = 16_000,
+    singles: Annotated[int, typer.Option(min=1000, help="Frames of one trade to write.")] = 60_000,
+) -> None:
+    """Rows a second of the history writer beside a bare insert loop, how soon a row is seen, and every view's time."""
+    from streams.bench.history import run
+
+    found = run(frames, singles)
+    show(found, as_json, [f"{key}: {value}" for key, value in found.items()])
 
 
 @bench_app.command("matrix")

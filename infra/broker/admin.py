@@ -45,6 +45,7 @@ _NOT_YET = (
     KafkaError.FENCED_LEADER_EPOCH,
 )
 
+_HAS_MEMBERS = (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS)
 _COORDINATOR_STARTS = (
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
@@ -187,6 +188,27 @@ def committed(bootstrap: str, group: str, where: Iterable[tuple[str, int]]) -> d
                 if error.args[0].code() not in _COORDINATOR_STARTS or time.monotonic() > deadline:
                     raise _unreachable(bootstrap, error) from error
             time.sleep(POLL_S)
+    finally:
+        consumer.close()
+
+
+def set_offsets(bootstrap: str, group: str, to: Mapping[tuple[str, int], int]) -> None:
+    """Where a group goes on, told by somebody who is no member. UserError while it has members: they would know better."""
+    consumer = Consumer({**_settings(bootstrap), "group.id": group, "enable.auto.commit": False})
+    try:
+        told = [TopicPartition(topic, partition, offset) for (topic, partition), offset in to.items()]
+        done = consumer.commit(offsets=told, asynchronous=False) or []
+        failed = next((tp.error for tp in done if tp.error), None)
+        if failed is not None:
+            raise KafkaException(failed)
+    except KafkaException as error:
+        if error.args[0].code() not in _HAS_MEMBERS:
+            raise _unreachable(bootstrap, error) from error
+        raise UserError(
+            f"the offsets of {group} are not set",
+            "the group has members: they are running, or ended less than a session (some seconds) ago",
+            "stop them first, and wait a moment",
+        ) from error
     finally:
         consumer.close()
 

@@ -20,6 +20,8 @@ from typing import Any
 DATABASE = "quantum"
 CAPS = {"max_server_memory_usage": 1_500_000_000, "mark_cache_size": 67_108_864, "uncompressed_cache_size": 0}
 """Of the whole engine; its own defaults are 90 % of the machine and 5 GB of cache."""
+BACKUPS = "backups"
+"""Where `BACKUP ... TO File('name')` writes: a folder beside that of the engine."""
 DEFAULTS = {"max_memory_usage": "1000000000", "max_result_bytes": "400000000", "max_threads": "2"}
 """Of every statement, unless the caller says otherwise."""
 NOT_SETTINGS = frozenset(
@@ -39,6 +41,7 @@ _NAMES = re.compile(rb"`[^`]*`|\"[^\"]*\"|\([^()]*\)")
 """Quoted names and the column list: a column may be called `values`."""
 _ANSWERING = (b"SELECT", b"WITH", b"SHOW", b"DESC", b"EXISTS", b"EXPLAIN", b"CHECK", b"VALUES", b"FROM")
 SESSION_S = 60.0
+UNKNOWN_DATABASE = 81
 
 
 class EngineError(Exception):
@@ -76,7 +79,9 @@ class Engine:
     def __init__(self, path: Path) -> None:
         import chdb  # half a gigabyte of library: only the process that serves loads it
 
-        options = "&".join(f"{name}={value}" for name, value in CAPS.items())
+        backups = path.parent / BACKUPS
+        backups.mkdir(exist_ok=True)
+        options = "&".join(f"{name}={value}" for name, value in (CAPS | {"backups.allowed_path": f"{backups}/"}).items())
         self._chdb = chdb
         self._address = f"{path}?{options}"
         self._sessions: dict[str, _Session] = {}
@@ -102,7 +107,9 @@ class Engine:
         if not session:
             handle = self._open()
             try:
-                return _run(handle, statement, database or DATABASE, DEFAULTS | chosen, params, default_format, read_only)
+                if not database:
+                    _use_ours(handle)
+                return _run(handle, statement, database, DEFAULTS | chosen, params, default_format, read_only)
             finally:
                 handle.close()
         kept = self._session(session, session_timeout_s)
@@ -137,10 +144,19 @@ class Engine:
                     del self._sessions[old]
             if name not in self._sessions:
                 handle = self._open()
-                _ask(handle, f"USE {DATABASE}".encode())
+                _use_ours(handle)
                 _ask(handle, _set(DEFAULTS))
                 self._sessions[name] = _Session(handle, timeout_s)
             return self._sessions[name]
+
+
+def _use_ours(handle: Any) -> None:
+    """Where nobody names a database. It may have been dropped, to be restored or made anew."""
+    try:
+        _ask(handle, f"USE {DATABASE}".encode())
+    except EngineError as error:
+        if error.code != UNKNOWN_DATABASE:
+            raise
 
 
 def _run(

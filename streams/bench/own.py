@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -69,10 +69,10 @@ class Worker:
 
 
 @contextmanager
-def own_worker(argv: Sequence[str], bootstrap: str, folder: Path) -> Iterator[Worker]:
-    """`argv` behind `python -m`."""
+def own_worker(argv: Sequence[str], bootstrap: str, folder: Path, more: Mapping[str, str] | None = None) -> Iterator[Worker]:
+    """`argv` behind `python -m`; `more`: of its environment."""
     port, log = free_port(), folder / f"{'-'.join(argv).replace('/', '_')}.jsonl"
-    env = os.environ | {"QT_KAFKA_BOOTSTRAP": bootstrap, "QT_PROBE_PORT": str(port), "QT_RUN_DIR": str(folder)}
+    env = os.environ | {"QT_KAFKA_BOOTSTRAP": bootstrap, "QT_PROBE_PORT": str(port), "QT_RUN_DIR": str(folder)} | dict(more or {})
     with log.open("wb") as out:
         popen = children.spawn([sys.executable, "-P", "-m", *argv], stdout=out, stderr=subprocess.STDOUT, env=env)
     try:

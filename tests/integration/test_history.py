@@ -8,7 +8,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -23,18 +23,22 @@ from confluent_kafka import Producer
 from infra import children
 from infra.broker.admin import TopicSpec, committed, ensure_topics, offsets
 from infra.broker.embedded import EmbeddedKafka
+from infra.clickhouse import aggregates
 from infra.clickhouse.audit import history_equality
 from infra.clickhouse.embedded import EmbeddedClickHouse
 from infra.clickhouse.migrate import connect, migrate
 from infra.clickhouse.writer import Writer
+from infra.errors import UserError
 from infra.ports import free_ports
 from infra.probe import ask
+from infra.settings import Settings, load
 from schemas import topics, units
 from schemas.ids import PARTITIONS, partition_of
 from schemas.market import Mark, Marks, Tick, TradeFrame
 from schemas.topics import position_key
-from schemas.trading import Position, PositionStatus
+from schemas.trading import Closed, ExitReason, Position, PositionStatus
 from schemas.units import Side
+from streams import history_copies
 from streams.lag import group_of
 from streams.log_reader import LogReader
 from streams.nursery import Child, Nursery
@@ -43,6 +47,11 @@ from streams.ranges import Batch, Range
 INSTRUMENTS = [f"binance.usdm.{name}USDT" for name in ("BTC", "ETH", "SOL", "XRP", "ADA", "DOGE", "AVAX", "BNB")]
 SOURCE = units.Source.SYNTHETIC
 NAMES = [topic.name for topic in topics.ALL]
+SUMS = (
+    "SELECT * FROM candles ORDER BY ALL",
+    "SELECT account, day, instrument, arraySort(closed) FROM daily_pnl ORDER BY ALL",
+    "SELECT * FROM latency_by_stage ORDER BY ALL",
+)
 
 
 @dataclass
@@ -114,6 +123,29 @@ class Street:
         with connect(self.clickhouse.url, "quantum") as client:
             found = history_equality(client, ends)
         return {name: seen for name, seen in found.items() if seen["holes"] or seen["doubles"] or seen["rows"] != seen["records"]}
+
+    def everything(self, ends: dict[str, dict[int, tuple[int, int]]]) -> dict[str, tuple[int, int]]:
+        """{topic: (rows, a sum of their hashes)} of what stands before these ends."""
+        found = {}
+        with connect(self.clickhouse.url, "quantum") as client:
+            for topic in topics.ALL:
+                before = " OR ".join(f"(k_partition = {p} AND k_offset < {high})" for p, (_, high) in ends[topic.name].items())
+                query = f"SELECT count(), sum(cityHash64(*)) FROM {topic.table} WHERE {before}"
+                (found[topic.name],) = client.query(query).result_rows
+        return found
+
+    def sums(self) -> dict[str, list[Any]]:
+        """What the aggregates say, through their views."""
+        with connect(self.clickhouse.url, "quantum") as client:
+            return {query: [tuple(row) for row in client.query(query).result_rows] for query in SUMS}
+
+    def sums_of_rows(self) -> dict[str, list[Any]]:
+        """What they say when they are made again from the rows."""
+        with connect(self.clickhouse.url, "quantum") as client:
+            for one in aggregates.declared():
+                for statement in one.refill:
+                    client.command(statement)
+        return self.sums()
 
     def last_words(self) -> str:
         return "".join(path.read_text()[-2000:] for path in self.path.glob("history-*.log"))
@@ -190,6 +222,8 @@ class Source:
     def send(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> None:
         self.count += 1
         headers: list[tuple[str, str | bytes | None]] = [("event_id", f"{self.count}".encode()), ("trace_id", b"trace")]
+        caused_at = int(time.time() * 1000) - self.count % 97
+        headers += [("producer", b"test"), ("caused_at", f"{caused_at}".encode())]
         self.producer.produce(topic, value, key, partition, headers=headers, on_delivery=self._delivered)
 
     def _delivered(self, error: Any, _message: Any) -> None:
@@ -216,6 +250,8 @@ class Source:
                 source=SOURCE,
             )
             self.send("market.trades", partition, key, frame.encode())
+            if pick.random() < 0.1:
+                self.send("trade.closed", partition, key, closed(instrument, now, self.count).encode())
             if pick.random() < 0.3:
                 held = position(instrument, now, self.count)
                 whole = position_key(held.account, instrument, held.side).encode()
@@ -250,6 +286,29 @@ def position(instrument: str, at: int, revision: int) -> Position:
         last_fill_id="f",
         entry_client_id="e-1",
         last_client_id="e-1",
+        source=SOURCE,
+    )
+
+
+def closed(instrument: str, at: int, number: int) -> Closed:
+    return Closed(
+        event_id=f"c{number}",
+        at=at,
+        instrument=instrument,
+        account="sim",
+        position_id=f"pos-{number}",
+        side=Side.LONG,
+        quantity=Decimal(1),
+        entry_price=Decimal(100),
+        exit_price=Decimal(101),
+        opened_at=at,
+        closed_at=at,
+        realized_pnl=Decimal(number % 7 - 3),
+        fees=Decimal("0.01"),
+        fills=2,
+        exit_reason=ExitReason.STOP,
+        entry_client_id="e-1",
+        exit_client_id="s-1",
         source=SOURCE,
     )
 
@@ -353,12 +412,24 @@ async def announce(bootstrap: str, batch: Batch) -> None:
 @pytest.mark.broker
 @pytest.mark.slow
 def test_kill_9_of_history_of_clickhouse_and_of_the_broker_loses_and_doubles_nothing(street: Street) -> None:
-    chance = random.Random(7)
+    kill_under_load(street, ("history", "clickhouse", "history", "broker", "history", "clickhouse", "history"), seed=7)
+
+
+@pytest.mark.broker
+@pytest.mark.full
+@pytest.mark.timeout(900)
+def test_twenty_kills_of_history_and_twenty_of_clickhouse(untouched: Street) -> None:
+    kill_under_load(untouched, random.Random(20).sample(("history", "clickhouse") * 20, 40), seed=20)
+
+
+def kill_under_load(street: Street, victims: Sequence[str], seed: int) -> None:
+    """Every record one row, and every sum what its rows add up to."""
+    chance = random.Random(seed)
     street.start()
     street.watch()
     wait(lambda: not street.problems(), 30, street.last_words)
     with Source(street.kafka.bootstrap) as source:
-        for victim in ("history", "clickhouse", "history", "broker", "history", "clickhouse", "history"):
+        for victim in victims:
             time.sleep(chance.uniform(1.0, 3.0))
             match victim:
                 case "history":
@@ -377,6 +448,9 @@ def test_kill_9_of_history_of_clickhouse_and_of_the_broker_loses_and_doubles_not
     assert source.count > 1000
     assert street.uneven() == {}
     assert street.workers[0].poll() is None
+    found = street.sums()
+    assert all(found.values())
+    assert found == street.sums_of_rows()
 
 
 @pytest.mark.broker
@@ -399,3 +473,51 @@ def test_a_member_that_froze_wakes_and_writes_nothing_twice(street: Street) -> N
     street.settle()
     assert source.count > 1000
     assert street.uneven() == {}
+
+
+@pytest.mark.broker
+def test_a_backup_of_a_living_history_comes_back_equal_and_so_does_all_of_it_from_kafka(street: Street) -> None:
+    settings = load(kafka_bootstrap=street.kafka.bootstrap, clickhouse_url=street.clickhouse.url, run_dir=street.path / "run")
+    street.start()
+    street.watch()
+    wait(lambda: not street.problems(), 30, street.last_words)
+    with Source(street.kafka.bootstrap):
+        time.sleep(2.0)
+        made = history_copies.backup(settings, "living")
+        with pytest.raises(UserError, match="has members"):
+            history_copies.restore(settings, "living", replace=True)
+        time.sleep(2.0)
+    street.settle()
+    ends = offsets(street.kafka.bootstrap, NAMES)
+    written, sums = street.everything(ends), street.sums()
+    assert made["rows"] > 0
+    street.end_workers()
+    left_alone(settings)
+    with pytest.raises(UserError, match="holds"):
+        history_copies.restore(settings, "living")
+    for again in (
+        lambda: history_copies.restore(settings, "living", replace=True),
+        lambda: history_copies.rebuild(settings, replace=True),
+    ):
+        told = again()
+        assert told["to_read"] > 0
+        street.start()
+        street.settle()
+        assert street.uneven() == {}
+        assert street.everything(ends) == written
+        assert street.sums() == sums
+        street.end_workers()
+        left_alone(settings)
+
+
+def left_alone(settings: Settings) -> None:
+    """Until the broker has given up the member that was killed."""
+
+    def free() -> bool:
+        try:
+            history_copies._stand_still(settings, {})
+        except UserError:
+            return False
+        return True
+
+    wait(free, 60, lambda: "the group still has members")
