@@ -26,7 +26,7 @@ from schemas import hot, ids
 from schemas.events import Event, InstrumentEvent
 from schemas.ids import Purpose
 from schemas.operations import Command, CommandKind
-from schemas.risk import Outcome, Verdict
+from schemas.risk import Outcome, Reason, Verdict
 from schemas.trading import ExitReason, LegKind, Order, OrderState, Position, PositionStatus
 from schemas.units import Side
 
@@ -155,13 +155,12 @@ def _on_verdict(state: State, verdict: Verdict, ctx: Context, filters: Filters) 
         return _on_approval(state, verdict, ctx, filters)
     if verdict.outcome is not Outcome.CLOSE:
         return state
+    reason = ExitReason.EMERGENCY_STOP if verdict.reason is Reason.EMERGENCY_STOP else ExitReason.OPPOSITE_DECISION
     plan = state.plan
     if plan is not None and _against(plan, verdict):
-        plan = _wishing(plan, ExitReason.OPPOSITE_DECISION, verdict.detail)
+        plan = _wishing(plan, reason, verdict.detail)
     shadows = tuple(
-        msgspec.structs.replace(each, plan=_wishing(each.plan, ExitReason.OPPOSITE_DECISION, verdict.detail))
-        if _against(each.plan, verdict)
-        else each
+        msgspec.structs.replace(each, plan=_wishing(each.plan, reason, verdict.detail)) if _against(each.plan, verdict) else each
         for each in state.shadows
     )
     if plan is state.plan and shadows == state.shadows:

@@ -401,7 +401,23 @@ def test_the_opposite_decision_closes_with_take_profits_cancelled_first() -> Non
     assert len(street.intents(ExitAction.CLOSE)) == 1
 
 
-def verdict(side: Side, name: str = "1", at: int = NOW + 500, outcome: Outcome = Outcome.CLOSE) -> Verdict:
+def test_what_an_emergency_closes_says_so() -> None:
+    street = Street()
+    street.entered()
+    street.mark(64100.0)
+    street.take(verdict(Side.SHORT, reason=Reason.EMERGENCY_STOP))
+    (close,) = street.intents(ExitAction.CLOSE)
+    assert close.client_id == order_ids.close_id(POSITION, ExitReason.EMERGENCY_STOP, 0)
+    assert close.reason is ExitReason.EMERGENCY_STOP
+
+
+def verdict(
+    side: Side,
+    name: str = "1",
+    at: int = NOW + 500,
+    outcome: Outcome = Outcome.CLOSE,
+    reason: Reason = Reason.OPPOSITE_DECISION,
+) -> Verdict:
     return Verdict(
         event_id=f"verdict-{name}",
         at=at,
@@ -409,7 +425,7 @@ def verdict(side: Side, name: str = "1", at: int = NOW + 500, outcome: Outcome =
         account="sim",
         decision_id="d",
         outcome=outcome,
-        reason=Reason.OPPOSITE_DECISION,
+        reason=reason,
         detail="",
         side=side,
         confidence=0.8,

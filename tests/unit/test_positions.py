@@ -116,7 +116,7 @@ def test_a_late_fill_that_was_the_first_renames_the_position() -> None:
 
 def test_the_reason_of_a_close_is_read_from_its_client_id() -> None:
     position = order_ids.position_id("sim", BTC, 1)
-    for reason in (ExitReason.OPPOSITE_DECISION, ExitReason.MANUAL, ExitReason.STOP_PASSED):
+    for reason in (ExitReason.OPPOSITE_DECISION, ExitReason.EMERGENCY_STOP, ExitReason.MANUAL, ExitReason.STOP_PASSED):
         first = order_ids.close_id(position, reason, 2)
         for name in (first, order_ids.attempt_id(first, 2)):
             _, events = run(fill(1, BUY, "1", "100"), fill(2, SELL, "1", "101", name))
