@@ -33,6 +33,7 @@ from streams.plans import PlanReader
 from streams.policy import PolicyReader
 from streams.recovery import held as held_of
 from streams.recovery import resting as resting_of
+from streams.silence import Silence
 
 log = logs.get(__name__)
 
@@ -69,6 +70,7 @@ class Guardian:
         self.measure = Measure(self._say_protected)
         self._filters: dict[str, Filters] = {}
         self._seen = Seen()
+        self._silence = Silence()
         self._known: set[str] = set()
         self._touched: set[str] = set()
         self._everything = True
@@ -119,13 +121,16 @@ class Guardian:
         async for batch in self.stream.batches():
             if not batch.messages:
                 self._everything = True
+                self._silence.forget()
             for event in batch.messages:
                 self.measure.event(event, _now_ms())
                 if isinstance(event, OrderSeen):
                     if event.fill is not None or not event.order.live:
                         self._touched.add(event.order.instrument)
                 else:
-                    self._touched |= {instrument for instrument, _ in event.quantities}
+                    for instrument, _ in event.quantities:
+                        self._touched.add(instrument)
+                        self._silence.told(instrument)
             self._wake.set()
 
     async def _watch(self) -> None:
@@ -175,11 +180,14 @@ class Guardian:
             self._again = _now_ms() + 1000
             return False
         self.swept_at = time.monotonic()
+        if untold := self._silence.look({position.instrument: position.quantity * position.side.sign for position in held}):
+            self.stream.doubt(f"it has not told what became of {', '.join(sorted(untold))}")
         plans = self._plans.known()
         finding = inspect(scope, held, orders, _now_ms(), self._seen, self.policy, self._filters, plans)
         self._seen = finding.seen
         self.measure.look(scope, held, orders, finding.seen.naked, _now_ms())
-        self._again = finding.again_ms
+        soon = [_now_ms() + LOOK_S * 1000] if self._silence.waits else []
+        self._again = min([*soon, *([finding.again_ms] if finding.again_ms is not None else [])], default=None)
         by_instrument: dict[str, list[PlaceStop | Close | CancelOrphan]] = {}
         for action in finding.actions:
             name = action.order.instrument if isinstance(action, CancelOrphan) else action.held.instrument

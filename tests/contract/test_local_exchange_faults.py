@@ -103,6 +103,48 @@ async def test_another_hand_trades_and_a_symbol_leaves(tmp_path: Path) -> None:
         assert "why" in await here.order_control("POST", "trade", {"symbol": "BTCUSDT", "side": "BUY"})
 
 
+async def test_the_exchange_takes_a_part_and_another_hand_cancels_stops(tmp_path: Path) -> None:
+    async with staged(walk("BTCUSDT", [P] * 3), tmp_path) as here, client_of(here) as client:
+        await here.go_to(2)
+        await client.futures_create_order(symbol="BTCUSDT", side="BUY", type="MARKET", quantity="0.010")
+        await client.futures_create_algo_order(**STOP, triggerPrice="90000.0", clientAlgoId="s-1")
+        done = await here.order_control("POST", "autoclose", {"symbol": "BTCUSDT", "quantity": "0.004"})
+        assert done["clientOrderId"] == "adl_autoclose"
+        step = await here.order_control("POST", "autoclose", {"symbol": "BTCUSDT", "quantity": "0.001", "by": "LIQUIDATION"})
+        assert step["clientOrderId"].startswith("autoclose-")
+        assert [p["positionAmt"] for p in await client.futures_position_information()] == ["0.005"]
+        assert "why" in await here.order_control("POST", "autoclose", {"symbol": "BTCUSDT", "quantity": "1", "by": "nobody"})
+        assert (await here.order_control("POST", "cancel", {"symbol": "BTCUSDT"}))["cancelled"] == ["s-1"]
+        assert await client.futures_get_open_algo_orders() == []
+        await here.order_control("POST", "autoclose", {"symbol": "BTCUSDT", "quantity": "9"})
+        assert await client.futures_position_information() == []
+        assert "why" in await here.order_control("POST", "autoclose", {"symbol": "BTCUSDT", "quantity": "1"})
+
+
+async def test_lists_leave_out_denials_last_in_market_time_and_a_lost_request_arrives_late(tmp_path: Path) -> None:
+    async with staged(walk("BTCUSDT", [P] * 9), tmp_path) as here, client_of(here) as client:
+        await here.go_to(2)
+        await client.futures_create_order(**ORDER, newClientOrderId="first")
+        hide = {"route": "GET openOrders", "kind": "hide", "only": "BTCUSDT"}
+        await here.order_control("POST", "faults", hide)
+        assert await client.futures_get_open_orders() == []
+        await here.order_control("POST", "faults", hide | {"only": "ETHUSDT"})
+        assert len(await client.futures_get_open_orders()) == 1
+        living = {"symbol": "BTCUSDT", "origClientOrderId": "first"}
+        await here.order_control("POST", "faults", {"route": "GET order", "kind": "refuse-2013", "for_market_s": 3})
+        for _ in range(2):
+            assert (await refused(client.futures_get_order(**living))).code == -2013
+        await here.go_to(5)
+        assert (await client.futures_get_order(**living))["status"] == "NEW"
+        await here.order_control("POST", "faults", {"route": "order", "kind": "late-1007", "delay_s": 0.2})
+        no = await refused(client.futures_create_order(**ORDER, newClientOrderId="late"))
+        assert (no.status_code, no.code) == (408, -1007)
+        late = {"symbol": "BTCUSDT", "origClientOrderId": "late"}
+        assert (await refused(client.futures_get_order(**late))).code == -2013
+        await asyncio.sleep(0.3)
+        assert (await client.futures_get_order(**late))["status"] == "NEW"
+
+
 async def test_protection_may_be_refused_at_its_trigger(tmp_path: Path) -> None:
     async with staged(walk("BTCUSDT", [P, P, P, P - 20_000]), tmp_path) as here, client_of(here) as client:
         await here.go_to(2)

@@ -112,6 +112,16 @@ class SetSymbolStatus:
     status: str
 
 
+@dataclass(frozen=True, slots=True)
+class AutoClose:
+    """Not a client's: the exchange itself takes a part of a position, to delever it (ADL) or as a step of a liquidation."""
+
+    symbol: str
+    qty: Decimal
+    client_id: str
+    position_side: PositionSide = "BOTH"
+
+
 Command = (
     PlaceOrder
     | PlaceAlgo
@@ -125,4 +135,5 @@ Command = (
     | SetPositionMode
     | MoveMargin
     | SetSymbolStatus
+    | AutoClose
 )

@@ -56,6 +56,9 @@ class Door:
                     return self._cut(request)
                 case "late":
                     await asyncio.sleep(fault.delay_s)
+                case "late-1007":
+                    asyncio.get_running_loop().call_later(fault.delay_s, self._respond, request, query, body, values, None)
+                    return _lost()
         response = self._respond(request, query, body, values, fault)
         if fault is not None and response.status == 200:
             return await self._misbehave(request, fault, response)
@@ -74,6 +77,8 @@ class Door:
                 fault.refuse_if_meant()
             venue = fault.view if fault is not None and fault.view is not None else self.venue
             answer: Any = route.answer(venue, Params(values))
+            if fault is not None:
+                answer = fault.without_hidden(answer)
             status = 200
         except Refusal as no:
             answer, status = {"code": no.code, "msg": no.message}, no.status
@@ -102,8 +107,7 @@ class Door:
             case "accept-then-html":
                 return web.Response(status=502, text=PAGE, content_type="text/html")
             case "accept-then-1007":
-                lost = msgspec.json.encode({"code": -1007, "msg": LATE})
-                return web.Response(status=408, body=lost, content_type="application/json")
+                return _lost()
             case "accept-then-4116":
                 twice = msgspec.json.encode({"code": -4116, "msg": MESSAGES[-4116]})
                 return web.Response(status=400, body=twice, content_type="application/json")
@@ -115,3 +119,9 @@ class Door:
         if request.transport is not None:
             request.transport.abort()
         return response if response is not None else web.Response(status=503)
+
+
+def _lost() -> web.Response:
+    """-1007: nobody knows what becomes of it."""
+    body = msgspec.json.encode({"code": -1007, "msg": LATE})
+    return web.Response(status=408, body=body, content_type="application/json")

@@ -133,6 +133,8 @@ class Engine:
                 self._set_position_mode(ask)
             case commands.MoveMargin():
                 self._move_margin(ask)
+            case commands.AutoClose():
+                self.liquidation.take(ask)
             case commands.SetSymbolStatus():
                 self.floor.symbol(ask.symbol)
                 self.floor.status[ask.symbol] = ask.status

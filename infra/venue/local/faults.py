@@ -9,12 +9,14 @@ At the door (`route`: "order", "DELETE algoOrder", "*"):
   a throttled one (-1008) lets through what reduces a position, as live
 - 429, 418: it takes no effect and is answered so, with Retry-After of `retry_after_s`
 - delay: it takes effect at once and is answered late; late: it takes effect late, perhaps after the client has given up
+- late-1007: answered at once with -1007, and takes effect late
+- hide: a list is answered without the rows of the symbol `only`, or empty
 - stale: answered from the account and the books as they were when the fault was planned
 On the user stream (`route`: an event's name or "*"): event-duplicate, event-delay, event-reorder, event-drop.
 At a trigger (`route`: a symbol or "*"): algo-reject.
 
 `only` narrows a fault to requests in which some parameter has this value (a symbol, a client id), and to events that name it.
-`count` is how often (default 1; with `for_s` without end), `for_s` how long in real seconds.
+`count` is how often (default 1; with a duration without end), `for_s` how long in real seconds, `for_market_s` in the market's.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,7 +49,9 @@ DOOR: Final = (
     "418",
     "delay",
     "late",
+    "late-1007",
     "stale",
+    "hide",
 )
 EVENTS: Final = ("event-duplicate", "event-delay", "event-reorder", "event-drop")
 TRIGGERS: Final = ("algo-reject",)
@@ -69,6 +73,7 @@ class Fault:
     code: int = 0
     probability: float = 1.0
     until_s: float | None = None  # monotonic
+    until_t: int | None = None  # market time
     retry_after_s: int = 1
     only: str = ""
     hits: int = 0
@@ -79,7 +84,7 @@ class Fault:
         return self.count <= 0 or (self.until_s is not None and time.monotonic() >= self.until_s)
 
     def meets(self, method: str, path: str, params: Mapping[str, str] | None = None) -> bool:
-        if self.only and (params is None or self.only not in params.values()):
+        if self.only and self.kind != "hide" and (params is None or self.only not in params.values()):
             return False
         if self.path == "*":
             return self.method in ("*", method)
@@ -93,6 +98,12 @@ class Fault:
         if self.kind == "418":
             raise Throttled(-1003, "Way too many requests; IP(127.0.0.1) banned.", 418, self.retry_after_s)
 
+    def without_hidden(self, answer: Any) -> Any:
+        """What is left of a list."""
+        if self.kind != "hide" or not isinstance(answer, list):
+            return answer
+        return [row for row in answer if self.only and row.get("symbol") != self.only]
+
     def row(self) -> dict[str, Any]:
         names = ("method", "path", "kind", "count", "delay_s", "code", "probability", "retry_after_s", "only", "hits")
         return {name: getattr(self, name) for name in names}
@@ -105,6 +116,7 @@ def _reduces(params: Mapping[str, str]) -> bool:
 class Faults:
     def __init__(self, seed: int = 1) -> None:
         self.planned: list[Fault] = []
+        self.market_t: Callable[[], int] = lambda: 0
         self._dice = random.Random(seed)
 
     def plan(self, body: Mapping[str, Any]) -> Fault:
@@ -119,19 +131,24 @@ class Faults:
             raise UserError(what, "no route was named", 'name one, such as "order" or "DELETE algoOrder"')
         try:
             lasting_s = float(body["for_s"]) if "for_s" in body else None
+            lasting_market_s = float(body["for_market_s"]) if "for_market_s" in body else None
+            endless = lasting_s is not None or lasting_market_s is not None
             fault = Fault(
                 *_where(route or "*"),
                 kind,
-                count=int(body.get("count", 1 if lasting_s is None else ENDLESS)),
+                count=int(body.get("count", ENDLESS if endless else 1)),
                 delay_s=float(body.get("delay_s", 0.0)),
                 code=int(code),
                 probability=float(body.get("probability", 1.0)),
                 until_s=None if lasting_s is None else time.monotonic() + lasting_s,
+                until_t=None if lasting_market_s is None else self.market_t() + int(lasting_market_s * 1000),
                 retry_after_s=int(body.get("retry_after_s", 1)),
                 only=str(body.get("only", "")),
             )
         except (TypeError, ValueError):
-            raise UserError(what, "one of count, delay_s, for_s, probability, code is not a number", "give numbers") from None
+            raise UserError(
+                what, "one of count, delay_s, for_s, for_market_s, probability, code is not a number", "give numbers"
+            ) from None
         if kind == "refuse" and fault.code not in MESSAGES:
             raise UserError(what, f"code {fault.code} is unknown", f"choose one of {', '.join(map(str, MESSAGES))}")
         self.planned.append(fault)
@@ -157,7 +174,8 @@ class Faults:
     def _living(self, kinds: tuple[str, ...]) -> list[Fault]:
         if not self.planned:
             return []
-        self.planned = [fault for fault in self.planned if not fault.is_over]
+        now_t = self.market_t()
+        self.planned = [f for f in self.planned if not f.is_over and (f.until_t is None or now_t < f.until_t)]
         return [fault for fault in self.planned if fault.kind in kinds]
 
     def _hit(self, fault: Fault) -> bool:

@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from infra.errors import UserError
-from infra.venue.local.commands import PlaceOrder, SetSymbolStatus
+from infra.venue.local.commands import AutoClose, CancelAllAlgos, PlaceOrder, SetSymbolStatus
 from infra.venue.local.happenings import OrderChanged
 from infra.venue.local.hub import LIFE_S
 from infra.venue.local.orders import Side
@@ -22,16 +22,30 @@ Act = Callable[["Exchange", dict[str, Any]], dict[str, Any]]
 STATUSES: Final = ("TRADING", "PENDING_TRADING", "PRE_SETTLE", "SETTLING", "CLOSE")
 
 
+def autoclose(exchange: Exchange, body: dict[str, Any]) -> dict[str, Any]:
+    """{"symbol": "BTCUSDT", "quantity": "0.01", "by": "ADL"}: the exchange takes so much of a position at the mark, to delever it,
+    or with "LIQUIDATION" as one step of one."""
+    what, by = "nothing was taken", str(body.get("by", "ADL"))
+    if by not in ("ADL", "LIQUIDATION"):
+        raise UserError(what, f"by {by!r} is unknown", "say ADL or LIQUIDATION")
+    name, qty = _symbol(exchange, body, what), _quantity(body, what)
+    venue = exchange.venue
+    client_id = "adl_autoclose" if by == "ADL" else f"autoclose-{venue.market_t}{venue.engine.floor.order_id + 1:06d}"
+    try:
+        happened = venue.execute(AutoClose(name, qty, client_id))
+    except Refusal as no:
+        raise UserError(what, f"the exchange refuses: {no.code} {no.message}", "take what is there") from None
+    order = next(h.order for h in happened if isinstance(h, OrderChanged))
+    return {"orderId": order.id, "clientOrderId": client_id}
+
+
 def trade(exchange: Exchange, body: dict[str, Any]) -> dict[str, Any]:
     """{"symbol": "BTCUSDT", "side": "SELL", "quantity": "0.01"}: a market order that no client of ours has sent."""
     what = "the other hand cannot trade"
     side = str(body.get("side", "")).upper()
     if side not in ("BUY", "SELL"):
         raise UserError(what, f"side {side!r} is none", "say BUY or SELL")
-    try:
-        qty = Decimal(str(body["quantity"]))
-    except (KeyError, InvalidOperation):
-        raise UserError(what, "no quantity was named", 'send {"symbol": "BTCUSDT", "side": "SELL", "quantity": "0.01"}') from None
+    qty = _quantity(body, what)
     venue = exchange.venue
     by_hand = f"web_{venue.engine.floor.order_id + 1}"
     try:
@@ -99,6 +113,21 @@ def sockets(exchange: Exchange, body: dict[str, Any]) -> dict[str, Any]:
     return {"life_s": exchange.hub.life_s}
 
 
+def cancel(exchange: Exchange, body: dict[str, Any]) -> dict[str, Any]:
+    """{"symbol": "BTCUSDT"}: another hand cancels its conditional orders, stops among them."""
+    name = _symbol(exchange, body, "nothing was cancelled")
+    gone = [algo.client_id for algo in exchange.venue.engine.floor.live_algos(name)]
+    exchange.venue.execute(CancelAllAlgos(name))
+    return {"symbol": name, "cancelled": gone}
+
+
+def _quantity(body: dict[str, Any], what: str) -> Decimal:
+    try:
+        return Decimal(str(body["quantity"]))
+    except (KeyError, InvalidOperation):
+        raise UserError(what, "no quantity was named", 'send {"symbol": "BTCUSDT", "side": "SELL", "quantity": "0.01"}') from None
+
+
 def _symbol(exchange: Exchange, body: dict[str, Any], what: str) -> str:
     name = str(body.get("symbol", ""))
     if name not in exchange.venue.symbols:
@@ -108,6 +137,8 @@ def _symbol(exchange: Exchange, body: dict[str, Any], what: str) -> str:
 
 ACTS: Final[dict[str, Act]] = {
     "trade": trade,
+    "autoclose": autoclose,
+    "cancel": cancel,
     "symbol": symbol,
     "liquidity": liquidity,
     "skew": skew,

@@ -2,7 +2,7 @@
 
 All cross positions go at once, each at the price at which its share of the balance is used up (the bankruptcy price), by
 an order `autoclose-...` that is CALCULATED, not matched. The fee takes what is left; what is missing the insurance fund
-pays. The real exchange first tries smaller steps by bracket: whoever survives here survives there.
+pays. The real exchange first tries smaller steps by bracket, and delevers others (ADL): both happen here by hand (`take`).
 
 A judgement gives each symbol a band of marks within which none can follow, so that a mark costs two comparisons.
 """
@@ -12,11 +12,14 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
+from infra.venue.local import filters
 from infra.venue.local.account import Position, money
+from infra.venue.local.commands import AutoClose
 from infra.venue.local.floor import Floor
 from infra.venue.local.happenings import AccountChanged, Booked
 from infra.venue.local.matching import Matching
 from infra.venue.local.orders import Order
+from infra.venue.local.refusals import refuse
 
 FEE: Final = Decimal("0.0125")
 STEEPEST: Final = Decimal("1.5")  # a quote unit of loss takes this much: itself, and maintenance of at most half
@@ -36,6 +39,19 @@ class Liquidation:
             if band is None or band[0] < mark < band[1]:
                 return
         self._judge(symbol)
+
+    def take(self, ask: AutoClose) -> None:
+        """A part of a position at the mark, without asking its owner. What rests stays, as far as it still reduces."""
+        floor = self.floor
+        symbol = floor.symbol(ask.symbol)
+        position = floor.position(ask.symbol, ask.position_side)
+        qty = min(filters.steps(symbol, ask.qty, market=True), abs(position.steps))
+        if not qty:
+            raise refuse(-2022)
+        price = int(floor.marks[ask.symbol] / symbol.tick)
+        order = self._order(position, qty, price, ask.client_id)
+        fee = symbol.tick * symbol.step * price * qty * FEE if ask.client_id.startswith("autoclose") else Decimal(0)
+        self.matching.calculate(order, money(fee))
 
     def _judge(self, symbol: str) -> None:
         floor = self.floor
@@ -89,27 +105,31 @@ class Liquidation:
         mark = floor.marks[symbol.name]
         price = mark - share / position.qty
         ticks = int(price / symbol.tick) + (1 if long and price % symbol.tick else 0)
+        order = self._order(position, abs(position.steps), max(1, ticks))
+        notional = symbol.tick * symbol.step * order.price * order.qty
+        paid = notional - abs(position.cost) if long else abs(position.cost) - notional
+        wallet = position.bound if position.is_isolated else floor.account.cross_wallet
+        left = max(Decimal(0), wallet + paid) if is_last else Decimal(0)
+        self.matching.calculate(order, money(min(notional * FEE, left)))
+
+    def _order(self, position: Position, qty: int, price: int, client_id: str = "") -> Order:
+        floor = self.floor
         floor.order_id += 1
-        order = Order(
+        return Order(
             id=floor.order_id,
-            client_id=f"autoclose-{floor.now}{floor.order_id % 1_000_000:06d}",
-            symbol=symbol.name,
-            side="SELL" if long else "BUY",
+            client_id=client_id or f"autoclose-{floor.now}{floor.order_id % 1_000_000:06d}",
+            symbol=position.symbol.name,
+            side="SELL" if position.steps > 0 else "BUY",
             type="LIMIT",
             tif="IOC",
-            price=max(1, ticks),
-            qty=abs(position.steps),
+            price=price,
+            qty=qty,
             reduce_only=True,
             created_t=floor.now,
             updated_t=floor.now,
             orig_type="LIMIT",
             position_side=position.side,
         )
-        notional = symbol.tick * symbol.step * order.price * order.qty
-        paid = notional - abs(position.cost) if long else abs(position.cost) - notional
-        wallet = position.bound if position.is_isolated else floor.account.cross_wallet
-        left = max(Decimal(0), wallet + paid) if is_last else Decimal(0)
-        self.matching.calculate(order, money(min(notional * FEE, left)))
 
     def _cover(self, position: Position) -> None:
         """The insurance fund pays what a wallet lacks."""

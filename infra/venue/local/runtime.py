@@ -68,6 +68,7 @@ class Exchange:
         if self.keeper.kept is not None:
             restore(self.venue.engine, self.journal.records)
             self.venue.catch_up(max(self.keeper.told_t, self.venue.engine.floor.now))
+        self.faults.market_t = lambda: self.venue.market_t
         self.clock = MarketClock(self.venue.market_t, speed, time.monotonic())
         self.venue.engine.conditional.refuses_child = self.faults.take_trigger
         self.door = Door(self.venue, keys, self.faults, Limits(enforced=limits))

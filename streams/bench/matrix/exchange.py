@@ -1,6 +1,6 @@
 """The real local exchange on a flat market of many made-up instruments, so that many cases stand side by side without touching.
 
-python -m streams.bench.matrix.exchange PORT CONTROL_PORT DIRECTORY
+python -m streams.bench.matrix.exchange PORT CONTROL_PORT DIRECTORY [SYMBOLS SPEED]
 """
 
 from __future__ import annotations
@@ -53,14 +53,15 @@ def symbols() -> tuple[list[str], list[str]]:
 
 
 class FlatMarket:
-    """Every instrument stands at PRICE; now and then a mark and a trade of each. `names`: other ones than the matrix needs."""
+    """Every instrument stands at PRICE; every `every_ms` a mark and a trade of each. `names`: other ones than the matrix needs."""
 
     label: Label = "ticks"
     mark_origin: MarkOrigin = "generated"
     history_is_generated = True
     start_t = START_T
 
-    def __init__(self, names: Sequence[str] = ()) -> None:
+    def __init__(self, names: Sequence[str] = (), every_ms: int = EVERY_MS, past: int = 1000) -> None:
+        self._every_ms, self._past = every_ms, past
         even, odd = symbols()
         like = SYMBOLS["SOLUSDT"]
         self.symbols: tuple[Symbol, ...] = tuple(
@@ -69,7 +70,7 @@ class FlatMarket:
         self._price = int(PRICE / like.tick)
 
     def history(self) -> Iterator[Candle5m]:
-        for i in range(1000, 0, -1):
+        for i in range(self._past, 0, -1):
             for symbol in self.symbols:
                 p = self._price
                 yield Candle5m(symbol.name, self.start_t - i * CANDLE_MS, p, p + 1, p - 1, p, 1_000)
@@ -81,15 +82,17 @@ class FlatMarket:
                 yield Quote(symbol.name, t, self._price, 10_000_000, self._price + 1, 10_000_000)
                 yield Trade(symbol.name, t, self._price, 5, True)
             for symbol in self.symbols:
-                at = t + EVERY_MS // 2
+                at = t + self._every_ms // 2
                 yield Mark(symbol.name, at, PRICE, PRICE, Decimal("0.0001"), next_funding(at))
-            t += EVERY_MS
+            t += self._every_ms
 
 
-async def serve(port: int, control_port: int, directory: Path) -> None:
+async def serve(port: int, control_port: int, directory: Path, names: Sequence[str] = (), speed: float = 1.0) -> None:
+    """At a speed the market moves once a second of the wall, and has only as much of a past as it needs."""
+    market = FlatMarket(names, int(speed * 1000), past=60) if speed != 1 else FlatMarket(names)
     exchange = Exchange(
-        FlatMarket(),
-        speed=1.0,
+        market,
+        speed=speed,
         keys=Keys("local-key", "local-secret"),
         balance=Decimal(1_000_000),
         directory=directory,
@@ -103,4 +106,6 @@ async def serve(port: int, control_port: int, directory: Path) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
-    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])))
+    some = sys.argv[4:]
+    chosen = (some[0].split(","), float(some[1])) if some else ()
+    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), *chosen))

@@ -38,7 +38,7 @@ from streams.worker import state_topics
 
 WORKERS = (("execution", 0), ("execution", 1), ("account", 0), ("positions", 0))
 READY_S = 180.0
-READ = (topics.TRADE_ORDERS.name, topics.TRADE_FILLS.name, topics.TRADE_POSITIONS.name)
+READ: tuple[str, ...] = (topics.TRADE_ORDERS.name, topics.TRADE_FILLS.name, topics.TRADE_POSITIONS.name)
 
 
 class Waits:
@@ -102,6 +102,8 @@ class Member:
 class Street:
     """`with Street(directory, waits) as street:`. `mutant`: see worker.py. `argv`: how to run a worker of that name."""
 
+    reads = READ
+
     def __init__(
         self,
         directory: Path,
@@ -116,6 +118,7 @@ class Street:
         self.gates = directory / "gates"
         self.gates.mkdir(parents=True)
         self.even, self.odd = symbols()
+        self._market: list[str] = []
         self.kafka = EmbeddedKafka(directory / "kafka", kafka_port, controller_port)
         self._env = {
             "QT_KAFKA_BOOTSTRAP": self.kafka.bootstrap,
@@ -129,7 +132,7 @@ class Street:
         self._workers = workers
         self._argv = argv or (lambda name: held(name, self.gates, mutant))
         self.members: list[Member] = []
-        self.log: dict[str, dict[str, list[dict[str, Any]]]] = {name: defaultdict(list) for name in READ}
+        self.log: dict[str, dict[str, list[dict[str, Any]]]] = {name: defaultdict(list) for name in self.reads}
         self.records: list[dict[str, Any]] = []
         self._over = threading.Event()
         self._exchange: subprocess.Popen[bytes] | None = None
@@ -153,27 +156,33 @@ class Street:
         argv = [sys.executable, "-m", "streams.bench.matrix.exchange", str(self._port), str(self._control)]
         with (self.directory / "exchange.log").open("ab") as out:
             self._exchange = children.spawn(
-                [*argv, str(self.directory / "exchange")], stdout=out, stderr=subprocess.STDOUT, cwd=CHECKOUT
+                [*argv, str(self.directory / "exchange"), *self._market], stdout=out, stderr=subprocess.STDOUT, cwd=CHECKOUT
             )
         self.kafka.wait_ready(READY_S)
         ensure_topics(self.kafka.bootstrap, [TopicSpec(t.name, t.partitions, t.config) for t in topics.ALL] + state_topics())
         self._producer = Producer({"bootstrap.servers": self.kafka.bootstrap, "acks": "all", "logger": logs.librdkafka})
-        policy = self.waits.policy()
+        policy = self.policy()
         about: dict[str, Any] = {"changed": [], "reason": "matrix", "actor": "matrix"}
         self.write(PolicyVersion(event_id="matrix", at=1, version=1, digest=policy.digest, policy=policy, **about))
         self.until(lambda: self.control("GET", "state") is not None, 60)
         for name, index in self._workers:
-            log = self.directory / f"{name}-{index}.log"
-            self.members.append(Member(name, index, self._env, self._argv(name), log))
+            self.members.append(self._bear(name, index))
         threading.Thread(target=self._tail, daemon=True).start()
         threading.Thread(target=self._tick, daemon=True).start()
         self.all_ready()
 
+    def policy(self) -> Policy:
+        """The first one."""
+        return self.waits.policy()
+
+    def _bear(self, name: str, index: int) -> Member:
+        return Member(name, index, self._env, self._argv(name), self.directory / f"{name}-{index}.log")
+
     def all_ready(self) -> None:
-        """Every worker holds its partitions."""
+        """Every worker that shall run holds its partitions."""
         if not self.until(lambda: all(member.ready() for member in self.members), READY_S):
             raise UserError(
-                "the matrix cannot go on", f"a worker is not ready after {READY_S:.0f} s", "look whether this machine is busy"
+                "the bench cannot go on", f"a worker is not ready after {READY_S:.0f} s", "look whether this machine is busy"
             )
 
     def __exit__(self, *_: object) -> None:
@@ -217,13 +226,13 @@ class Street:
         consumer = Consumer(
             {"bootstrap.servers": self.kafka.bootstrap, "group.id": "matrix", "fetch.wait.max.ms": 50, "logger": logs.librdkafka}
         )
-        consumer.assign([TopicPartition(name, p, 0) for name in READ for p in range(12)])
+        consumer.assign([TopicPartition(name, p, 0) for name in self.reads for p in range(topics.BY_NAME[name].partitions)])
         while not self._over.is_set():
             message = consumer.poll(0.1)
             if message is None or message.error() is not None or (value := message.value()) is None:
                 continue
             event = json.loads(value)
-            self.log[str(message.topic())][event["instrument"]].append(event)
+            self.log[str(message.topic())][event.get("instrument", event.get("scope", ""))].append(event)
         consumer.close()
 
     def intents_are_read(self) -> bool:
