@@ -687,6 +687,18 @@ def bench_matrix(
         raise typer.Exit(DOES_NOT_ADD_UP)
 
 
+@bench_app.command("scenarios")
+def bench_scenarios(as_json: Json = False) -> None:
+    """What exchanges do to those who hold positions, scenario by scenario, on real workers."""
+    from streams.bench.scenarios.run import run, table
+
+    found = run(say=lambda line: None)
+    failed = [f"FAIL {name}: {why}" for name, why in found["failed"].items()]
+    show(found, as_json, [*failed, table(found)])
+    if found["failed"]:
+        raise typer.Exit(DOES_NOT_ADD_UP)
+
+
 @venue_app.command("check")
 def venue_check(
     target: Annotated[str, typer.Option(help="local: an exchange of its own; testnet: needs a key.")] = "local",

@@ -349,6 +349,9 @@ class Desk:
                 if await self._adopted(key, intent):
                     return
                 again = True
+            case (_, Meaning.REDUCE_ONLY_FULL) if intent.purpose is Purpose.CLOSE and intent.cancels is None:
+                await self._make_room(key, intent)
+                again = True
             case (_, Meaning.REDUCE_ONLY_FULL) | (OutcomeKind.NOT_ACCEPTED_RETRY | OutcomeKind.FIX, _):
                 again = not intent.entry
         if again:
@@ -356,6 +359,16 @@ class Desk:
             await self._publish(key, intent, intents.again(intent, at, outcome.detail, outcome.code))
         else:
             await self._say(key, intent, state, reason=outcome.detail, code=outcome.code)
+
+    async def _make_room(self, key: str, close: Intent) -> None:
+        """What rests and would reduce too, whoever placed it, leaves a close nothing to reduce."""
+        try:
+            for order in await self._venue.open_orders(key):
+                if order.reduce_only and order.side is close.side:
+                    await self._venue.cancel_order(key, order.client_id)
+                    log.warning("cancelled for a close", extra={"order": order.client_id, "close": close.client_id})
+        except VenueError as e:
+            log.warning("no room for a close yet", extra={"client_id": close.client_id, "why": str(e)})
 
     async def _adopted(self, key: str, intent: Intent) -> bool:
         """A closePosition stop rests on that side already: it is our net when it is no wider than the wanted one."""

@@ -212,3 +212,17 @@ async def test_a_stop_file_ends_what_opens_before_it_is_sent_and_withdraws_what_
         again = Play(Case("entry.planned", "none", "kill"), SYMBOL, 3)
         stage.log.take(again.entry())
         await stage.until(lambda: OrderState.FILLED in stage.log.states(again.ids["entry"]))
+
+
+async def test_a_close_cancels_what_stands_in_its_way_whoever_placed_it(tmp_path: Path) -> None:
+    async with street(tmp_path) as stage:
+        stage.log.desk.on_live(partition_of(KEY), {KEY: stage.log.state})
+        await stage.venue.place_order(OrderRequest(KEY, OrderSide.BUY, OrderType.MARKET, QUANTITY, "web-1"))
+        profit = OrderRequest(KEY, OrderSide.SELL, OrderType.LIMIT, QUANTITY, "web-2", Decimal("104.00"), reduce_only=True)
+        await stage.venue.place_order(profit)
+        exit_ = play().close()
+        stage.log.take(exit_)
+        await stage.until(lambda: [row["status"] for row in stage.orders()] == ["FILLED", "CANCELED", "FILLED"])
+        assert await stage.venue.positions() == []
+        codes = [order.error_code for order in stage.log.said if order.intent_id == exit_.event_id]
+        assert -4118 in codes

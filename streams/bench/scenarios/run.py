@@ -89,5 +89,12 @@ def _uncovered(street: LiveStreet, scenes: dict[str, Scene], failed: dict[str, s
 def table(found: dict[str, Any]) -> str:
     """For people: a line a scenario, and how many held."""
     rows = [f"{'FAILED' if each.name in found['failed'] else 'held  '}  {each.name}: {each.holds}" for each in SCENARIOS]
-    last = f"{found['passed']} of {found['of']} scenarios ({found['seconds']:.0f} s, longest without a stop {found['unprotected_worst_s']:.1f} s)"
-    return "\n".join([*rows, last])
+    took, worst = found["seconds"], found["unprotected_worst_s"]
+    rows.append(f"{found['passed']} of {found['of']} scenarios ({took:.0f} s, longest without a stop {worst:.1f} s)")
+    return "\n".join(rows)
+
+
+def markdown() -> str:
+    """The same for docs/scenarios.md."""
+    rows = [f"| {each.name} | {each.what} | {each.holds} |" for each in SCENARIOS]
+    return "\n".join(["| scenario | what happens | what holds |", "|---|---|---|", *rows]) + "\n"

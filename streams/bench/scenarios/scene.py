@@ -185,3 +185,14 @@ class Scene:
         ]
         orders = [f"{o['type']} {o['status']} {o['client_id'][:4]} q{o['qty']} f{o['filled']}" for o in self.orders(live=False)]
         return f"net {self.net}; {algos}; {orders}; alarms {self.alarms}"
+
+
+def flatten(street: LiveStreet) -> None:
+    """Everything, by another hand, until nothing rests and all agree."""
+    scenes = [Scene(street, name) for name in street.books]
+    for scene in scenes:
+        if scene.net:
+            scene.trade("SELL" if scene.net > 0 else "BUY", f"{abs(scene.net):f}")
+    for scene in scenes:
+        scene.flat(60)
+        scene.must(lambda s=scene: not s.apart(), "all agree", 60)  # type: ignore[misc]

@@ -9,6 +9,7 @@ import asyncio
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -17,8 +18,11 @@ from typing import Any
 from infra.settings import Settings
 from infra.venue.binance.client import BinanceUsdm
 from infra.venue.binance.filters import instrument_of
+from infra.venue.port import OrderRequest
 from schemas import topics
 from schemas.policy import Breaker, Emergency, Policy, Universe, UniverseMode
+from schemas.trading import OrderType
+from schemas.units import OrderSide
 from streams.bench.matrix.street import Member, Street, Waits
 from streams.commands import first_policy
 from streams.launcher import ALONE, python
@@ -162,6 +166,24 @@ class LiveStreet(Street):
             if symbol := about.get("symbol"):
                 self.books[symbol].take(record)
 
+    def fall(self) -> None:
+        """kill -9 of everything but the exchange, the nursery and the broker too."""
+        for member in self.members:
+            self.worker(member.name).down = True
+        self._nursery.abandon()
+        for member in self.members:
+            member.kill()
+        self.kafka.kill()
+
+    def rise(self) -> None:
+        """What is away starts again."""
+        self.kafka.start()
+        self.kafka.wait_ready()
+        for member in self.members:
+            if self.worker(member.name).down:
+                member.start()
+        self.all_ready()
+
     def worker(self, name: str) -> Forked:
         found = self.member(name)
         assert isinstance(found, Forked)
@@ -173,9 +195,18 @@ class LiveStreet(Street):
 
     def hedge(self, dual: bool) -> None:
         """The account's position mode, set by another hand."""
+        self._by_hand(lambda venue: venue.rest.futures_change_position_mode(dualSidePosition="true" if dual else "false"))
 
+    def take_profit(self, symbol: str, quantity: str, price: str) -> None:
+        """A reduce-only LIMIT order that nobody here has placed."""
+        name, amount, at = instrument_of(symbol), Decimal(quantity), Decimal(price)
+        order = OrderRequest(name, OrderSide.SELL, OrderType.LIMIT, amount, f"web-{symbol}", at, reduce_only=True)
+        self._by_hand(lambda venue: venue.place_order(order))
+
+    def _by_hand(self, what: Callable[[BinanceUsdm], Awaitable[Any]]) -> None:
         async def ask() -> None:
             async with BinanceUsdm(self.person) as venue:
-                await venue.rest.futures_change_position_mode(dualSidePosition="true" if dual else "false")
+                await venue.sync_time()
+                await what(venue)
 
         asyncio.run(ask())

@@ -9,10 +9,14 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import NamedTuple
 
+from processors import order_ids
 from schemas import topics
 from schemas.ids import Purpose
 from schemas.trading import OrderType
-from streams.bench.scenarios.scene import STEP, Missed, Scene
+from streams.bench.matrix.exchange import START_T
+from streams.bench.scenarios.scene import STEP, Missed, Scene, flatten
+from streams.bench.scenarios.street import SPEED
+from streams.brake_commands import reset
 
 D = Decimal
 Play = Callable[[Scene], None]
@@ -117,17 +121,18 @@ def percent_price(s: Scene) -> None:
 
 
 @scenario(
-    "-4118 with take-profits resting",
-    "the ladder's cancels hang, so the close finds nothing left to reduce",
-    "the net rests; closed once the ladder is gone",
+    "-4118 with TP resting",
+    "another hand's take-profit takes up all of the position: whatever reduces is refused, -4118",
+    "the net rests; a close cancels what stands in its way",
 )
 def full_ladder(s: Scene) -> None:
-    s.opened()
-    s.fault("DELETE order", "late", delay_s=4.0, count=3)
+    s.trade("BUY", "1.00")
+    s.street.take_profit(s.symbol, "1.00", "104.00")
+    s.must(lambda: bool(s.nets), "the net rests")
+    s.must(lambda: bool(s.said(topics.TRADE_EXIT_PLANS)), "it has a plan")
     s.close()
-    s.must(lambda: any("4118" in str(o["error_code"]) for o in s.said(topics.TRADE_ORDERS)), "the exchange says -4118")
-    assert_(bool(s.nets), "the net rests meanwhile")
-    s.flat(30)
+    s.flat()
+    assert_(any(o["error_code"] == -4118 for o in s.said(topics.TRADE_ORDERS)), "the exchange has said -4118")
 
 
 @scenario(
@@ -137,7 +142,7 @@ def full_ladder(s: Scene) -> None:
 )
 def trimmed(s: Scene) -> None:
     s.opened()
-    s.fault("ORDER_TRADE_UPDATE", "event-delay", delay_s=2.0, for_s=1.5)
+    s.fault("ORDER_TRADE_UPDATE", "event-delay", delay_s=2.0, count=2)
     s.trade("SELL", "0.60")
     s.close()
     s.flat()
@@ -152,9 +157,8 @@ def trimmed(s: Scene) -> None:
     "the net rests, and its trigger closes all of it",
 )
 def small(s: Scene) -> None:
-    s.enter("0.06", stop="82.00")
-    s.must(lambda: bool(s.nets), "the net rests")
-    s.shock(-18.5)
+    s.opened("0.05")
+    s.shock(-3)
     s.flat()
     assert_(s.trips[-1]["exit_reason"] == "STOP", f"left for {s.trips[-1]['exit_reason']}")
 
@@ -176,7 +180,7 @@ def fill_first(s: Scene) -> None:
 )
 def fill_before_trigger(s: Scene) -> None:
     s.opened()
-    s.fault("ALGO_UPDATE", "event-delay", delay_s=2.0, for_s=4)
+    s.fault("ALGO_UPDATE", "event-delay", delay_s=2.0, count=3)
     s.shock(-3)
     s.flat()
     s.must(lambda: [t["exit_reason"] for t in s.trips] == ["STOP"], "one round trip, STOP")
@@ -202,10 +206,13 @@ def new_order_id(s: Scene) -> None:
 )
 def denied(s: Scene) -> None:
     s.fault("POST algoOrder", "accept-then-drop")
-    s.fault("GET algoOrder", "refuse-2013", for_market_s=1800, only="")
-    s.enter()
+    wanted = s.entry()
+    for n in range(1, order_ids.MAX_ATTEMPTS + 1):
+        name = order_ids.attempt_id(wanted.stop_client_id, n)
+        s.fault("GET algoOrder", "refuse-2013", for_market_s=1800, only=name)
+    s.street.write(wanted)
     s.must(lambda: bool(s.nets), "the stop rests")
-    s.keeps(lambda: len(s.algos()) == 1 and bool(s.nets), "one stop rests", 1800 / 100 + 1)
+    s.keeps(lambda: len(s.algos()) == 1 and bool(s.nets), "one stop rests", 1800 / SPEED + 1)
     s.must(lambda: s.laddered == s.net, "a ladder rests")
 
 
@@ -235,7 +242,7 @@ def silent(s: Scene) -> None:
 
 @scenario("one fill frame lost", "the stream loses the entry's fill", "found by asking, told as a correction; the stop rests")
 def fill_lost(s: Scene) -> None:
-    s.fault("ORDER_TRADE_UPDATE", "event-drop", for_s=1.5)
+    s.fault("ORDER_TRADE_UPDATE", "event-drop", count=2)
     s.opened()
     s.must(lambda: any(c["kind"] == "FILLS_MISSED" for c in s.said(topics.ACCOUNT_CORRECTIONS)), "the correction is told")
 
@@ -250,7 +257,7 @@ def key_expired(s: Scene) -> None:
 
 @scenario("duplicate fills, REST and WS", "a fill is found by asking, then told by the stream after all", "it counts once")
 def told_twice(s: Scene) -> None:
-    s.fault("ORDER_TRADE_UPDATE", "event-delay", delay_s=7.0, for_s=1.5)
+    s.fault("ORDER_TRADE_UPDATE", "event-delay", delay_s=7.0, count=2)
     s.opened()
     s.keeps(lambda: len(s.said(topics.TRADE_FILLS)) == len({f["trade_id"] for f in s.said(topics.TRADE_FILLS)}), "each once", 7)
 
@@ -258,14 +265,29 @@ def told_twice(s: Scene) -> None:
 # -- the position changes under us
 
 
-@scenario("partial entry, then the stop", "0.40 of 1.00 fill, the rest rests; the stop triggers", "the rest is withdrawn: flat")
+@scenario(
+    "partial entry, then the stop",
+    "0.40 of 1.00 fill, the rest rests; the stop triggers",
+    "the rest is withdrawn: flat",
+    alone=True,
+)
 def partial(s: Scene) -> None:
+    def before_the_mark() -> bool:
+        """The market stands still between a quote, which would fill the rest, and the mark."""
+        return 100 < (s.street.control("GET", "state")["market_t"] - START_T) % (1000 * SPEED) < 300 * SPEED
+
     s.tell("liquidity", symbol=s.symbol, most="0.40")
-    s.enter(order_type=OrderType.LIMIT, limit_price=D("100.01"))
-    s.must(lambda: D("0.40") <= s.net < 1 and bool(s.nets), "a part fills, and the net rests")
-    s.tell("liquidity", symbol=s.symbol)
-    s.shock(-3)
+    s.must(before_the_mark, "a quote has come, its mark has not")
+    s.tell("pause")
+    try:
+        s.enter(order_type=OrderType.LIMIT, limit_price=D("100.01"))
+        s.must(lambda: s.net == D("0.40") and bool(s.nets), "a part fills, and the net rests")
+        s.tell("liquidity", symbol=s.symbol)
+        s.shock(-3)
+    finally:
+        s.tell("resume")
     s.flat(30)
+    assert_(s.position() == 0, "flat by the log too")
     s.keeps(lambda: not s.net, "flat", 1)
 
 
@@ -355,6 +377,7 @@ def killed_mid_trail(s: Scene) -> None:
     alone=True,
 )
 def hedged(s: Scene) -> None:
+    flatten(s.street)
     s.street.hedge(True)
     s.enter()
     s.must(lambda: any(o["error_code"] == -4061 for o in s.attempts(Purpose.ENTRY, "REFUSED")), "the entry is refused, -4061")
@@ -363,7 +386,9 @@ def hedged(s: Scene) -> None:
     s.must(lambda: bool(s.alarms), "an alarm")
     s.tell("trade", symbol=s.symbol, side="SELL", quantity="1.00", positionSide="LONG")
     s.must(lambda: not s.net, "closed by hand")
+    s.must(lambda: not s.algos() and not s.orders(), "nothing rests")
     s.street.hedge(False)
+    assert_(reset(s.street.boss, s.symbol, "the mode is right again", override=True)["accepted"], "its breaker is closed")
     s.opened()
 
 
