@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
@@ -141,7 +141,7 @@ class Street:
 
     # -- life
 
-    def __enter__(self) -> Street:
+    def __enter__(self) -> Self:
         began = False
         try:
             self._start()

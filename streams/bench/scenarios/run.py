@@ -19,7 +19,9 @@ from streams.bench.scenarios.street import NAMES, LiveStreet
 from streams.bench.scenarios.table import SCENARIOS, Scenario
 
 PATIENCE_S = 6.0
-PLAYED_S = 120.0
+PLAYED_S = 240.0
+STAGGER_S = 0.25
+"""A street of scenarios, not one burst of orders."""
 
 
 def run(chosen: Sequence[Scenario] | None = None, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
@@ -36,7 +38,8 @@ def play(
     scenes = {each.name: Scene(street, NAMES[n]) for n, each in enumerate(scenarios)}
     failed: dict[str, str] = {}
 
-    def one(each: Scenario) -> None:
+    def one(each: Scenario, after_s: float = 0.0) -> None:
+        time.sleep(after_s)
         started = time.monotonic()
         scene = scenes[each.name]
         try:
@@ -55,7 +58,7 @@ def play(
     def all_of_them() -> None:
         try:
             with ThreadPoolExecutor(max(1, len(together))) as threads:
-                list(threads.map(one, together))
+                list(threads.map(one, together, [n * STAGGER_S for n in range(len(together))]))
             for each in apart:
                 one(each)
         finally:

@@ -69,6 +69,12 @@ class Scene:
     def shock(self, pct: float) -> None:
         self.tell("price-shock", symbol=self.symbol, pct=pct)
 
+    def climb(self) -> None:
+        """Over the first rung, as prices do: the marks, told once a second, go along."""
+        self.shock(1.3)
+        time.sleep(2.5)
+        self.shock(0.3)
+
     def close(self) -> None:
         """A person's wish; exits does it."""
         wish = Command(
@@ -156,6 +162,12 @@ class Scene:
         """Nothing is held, and nothing of it rests."""
         self.must(lambda: not self.net, "it is flat", within_s)
         self.must(lambda: not self.algos() and not self.orders(), "nothing rests any more", within_s)
+
+    def left_for(self, *reasons: str) -> None:
+        """One round trip, and one of these is why it ended. The guardian may have been quicker than others."""
+        self.must(lambda: len(self.trips) == 1, "one round trip is over")
+        if self.trips[0]["exit_reason"] not in reasons:
+            raise Missed(f"left for {self.trips[0]['exit_reason']}, not {reasons[0]} ({self.picture()})")
 
     def settled(self) -> None:
         """Exchange, fills and position agree; no client id has two orders; what is open has its net."""

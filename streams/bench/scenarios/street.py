@@ -15,6 +15,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 from infra.settings import Settings
 from infra.venue.binance.client import BinanceUsdm
 from infra.venue.binance.filters import instrument_of
@@ -25,8 +27,8 @@ from schemas.trading import OrderType
 from schemas.units import OrderSide
 from streams.bench.matrix.street import Member, Street, Waits
 from streams.commands import first_policy
-from streams.launcher import ALONE, python
-from streams.nursery import Nursery
+from streams.launcher import python
+from streams.nursery import ALONE, Nursery
 
 NAMES = tuple(f"P{n:02d}USDT" for n in range(1, 49))
 SPEED = 100.0
@@ -117,7 +119,7 @@ class LiveStreet(Street):
             "symbols": ",".join(NAMES),
         }
         self.person = Settings(**common)
-        self.boss = Settings(**common, admin_token=TOKEN)
+        self.boss = Settings(**common, admin_token=SecretStr(TOKEN))
 
     def _start(self) -> None:
         super()._start()
