@@ -52,6 +52,9 @@ class Waits:
         self.ask_s = 3.5 * scale
         self.freeze_s = 30.0 * scale
 
+    def specs(self) -> list[TopicSpec]:
+        return [TopicSpec(t.name, t.partitions, t.config) for t in topics.ALL] + state_topics()
+
     def policy(self) -> Policy:
         execution = Execution(
             recv_window_ms=self.window_ms,
@@ -159,7 +162,7 @@ class Street:
                 [*argv, str(self.directory / "exchange"), *self._market], stdout=out, stderr=subprocess.STDOUT, cwd=CHECKOUT
             )
         self.kafka.wait_ready(READY_S)
-        ensure_topics(self.kafka.bootstrap, [TopicSpec(t.name, t.partitions, t.config) for t in topics.ALL] + state_topics())
+        ensure_topics(self.kafka.bootstrap, self.specs())
         self._producer = Producer({"bootstrap.servers": self.kafka.bootstrap, "acks": "all", "logger": logs.librdkafka})
         policy = self.policy()
         about: dict[str, Any] = {"changed": [], "reason": "matrix", "actor": "matrix"}

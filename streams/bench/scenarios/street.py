@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from infra.broker.admin import TopicSpec
 from infra.settings import Settings
 from infra.venue.binance.client import BinanceUsdm
 from infra.venue.binance.filters import instrument_of
@@ -29,6 +30,7 @@ from streams.bench.matrix.street import Member, Street, Waits
 from streams.commands import first_policy
 from streams.launcher import python
 from streams.nursery import ALONE, Nursery
+from streams.worker import state_topics
 
 NAMES = tuple(f"P{n:02d}USDT" for n in range(1, 49))
 SPEED = 100.0
@@ -132,6 +134,13 @@ class LiveStreet(Street):
     def __exit__(self, *about: object) -> None:
         super().__exit__(*about)
         self._nursery.stop()
+
+    def specs(self) -> list[TopicSpec]:
+        """Of these workers: every partition costs a broker that starts."""
+        here = {*LIVE, "*"}
+        own = [t for t in topics.ALL if here & {*t.produced_by, *t.consumed_by} or t in topics.FOLLOWED]
+        states = [spec for spec in state_topics() if spec.name.removeprefix("state.") in here]
+        return [TopicSpec(t.name, t.partitions, t.config) for t in own] + states
 
     def policy(self) -> Policy:
         """Nothing here stops all: the brakes have tests of their own."""
