@@ -32,16 +32,15 @@ class Missed(Exception):
 class Scene:
     def __init__(self, street: LiveStreet, symbol: str) -> None:
         self.street, self.symbol, self.instrument = street, symbol, instrument_of(symbol)
-        self._entries = 0
 
     # -- what is done
 
-    def entry(self, quantity: str = "1.00", stop: str = "97.50", **more: Any) -> Entry:
-        """A LONG at market unless told otherwise; its stop rests once it has filled."""
-        self._entries += 1
-        chosen: dict[str, Any] = {"order_type": OrderType.MARKET, "reference_price": D(100), "not_after": START_T + DAYS_MS}
-        chosen |= {"at": START_T, "quantity": D(quantity), "stop_price": D(stop)} | more
-        return entry(f"{self.symbol}-{self._entries}", self.instrument, **chosen)
+    def entry(self, quantity: str = "1.00", **more: Any) -> Entry:
+        """A LONG at market unless told otherwise, with a stop 2.5 % below the mark, which rests once it has filled."""
+        mark = D(self.street.control("GET", "state")["symbols"][self.symbol]["mark"])
+        chosen: dict[str, Any] = {"order_type": OrderType.MARKET, "reference_price": mark, "not_after": START_T + DAYS_MS}
+        chosen |= {"at": START_T, "quantity": D(quantity), "stop_price": (mark * D("0.975")).quantize(STEP)} | more
+        return entry(f"{self.symbol}-{next(self.street.numbers)}", self.instrument, **chosen)
 
     def enter(self, quantity: str = "1.00", **more: Any) -> Entry:
         wanted = self.entry(quantity, **more)

@@ -6,6 +6,7 @@ The market stands still at PRICE, a hundred times as fast as the wall, until som
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
 from collections import defaultdict
@@ -110,6 +111,7 @@ class LiveStreet(Street):
     def __init__(self, directory: Path, workers: tuple[str, ...] = LIVE) -> None:
         super().__init__(directory, Waits(SCALE), workers=[(name, 0) for name in workers])
         self.books: dict[str, Book] = defaultdict(Book)
+        self.numbers = itertools.count(1)
         self._market = [",".join(NAMES), str(SPEED)]
         self._env |= {"QT_SYMBOLS": ",".join(NAMES), "QT_SPEED": str(SPEED)}
         self._nursery = Nursery(python("streams.nursery"), directory / "nursery.log")

@@ -46,7 +46,7 @@ def scenario(name: str, what: str, holds: str, *, alone: bool = False) -> Callab
 
 @scenario("stop would trigger now", "the entry's stop lies above the mark: -2021", "it is closed at once, by whoever is first")
 def stop_would_trigger_now(s: Scene) -> None:
-    s.enter(reference_price=D(103), stop="102")
+    s.enter(reference_price=D(103), stop_price=D(102))
     s.flat()
     s.left_for("STOP_PASSED", "GUARDIAN")
 
