@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from streams.hands import Hands
 from streams.stage import Stage
 
 
-def keys(event: Any, known: Sequence[str]) -> Sequence[str]:
+def keys(event: Any, known: Collection[str]) -> Collection[str]:
     return (control.KEY,)
 
 

@@ -41,9 +41,9 @@ STAGE = Stage(
     gather=exits.gathered,
     flush_s=FLUSH_S,
 )
-"""As declared; a worker runs it with the exchange's filters."""
+"""As declared; a worker runs it with the exchange's filters, and with a memory of how far each plan is from its next decision."""
 
 
 def main(settings: Settings) -> None:
     filters = read_filters(settings)
-    run_stage(replace(STAGE, step=partial(exits.step, filters=filters)), settings)
+    run_stage(replace(STAGE, step=partial(exits.step, filters=filters, rests={})), settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from streams.app import run_stage
 from streams.stage import Stage, by_instrument, home_of
 
 
-def keys(event: Any, known: Sequence[str]) -> Sequence[str]:
+def keys(event: Any, known: Collection[str]) -> Collection[str]:
     """A tick concerns every instrument of its partition, and then the partition: its barrier stands behind their vectors."""
     if isinstance(event, hot.Tick):
         instruments = [key for key in known if not features.is_barrier(key)]

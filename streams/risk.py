@@ -5,7 +5,7 @@ The brakes stand here too: whatever trips them -> breaker.states, risk.states (d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,7 +23,7 @@ from streams.filters import read_filters
 from streams.stage import Stage, by_instrument
 
 
-def keys(event: Any, known: Sequence[str]) -> Sequence[str]:
+def keys(event: Any, known: Collection[str]) -> Collection[str]:
     """The account and the universe have keys of their own, and whatever speaks of the whole system concerns that one."""
     if isinstance(event, AccountSnapshot | Heartbeat):
         return (book.ACCOUNT,)
@@ -34,7 +34,7 @@ def keys(event: Any, known: Sequence[str]) -> Sequence[str]:
     return by_instrument(event, known)
 
 
-def concerned(audit: Audit, known: Sequence[str]) -> Sequence[str]:
+def concerned(audit: Audit, known: Collection[str]) -> Collection[str]:
     """A command's keys: of a breaker its symbol, of `*` all that there are; of a stop the account."""
     if not audit.accepted:
         return ()

@@ -12,7 +12,7 @@ market time that they have come to (streams/market_clock.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -65,13 +65,13 @@ class Share:
         self.held: dict[str, Held] = {}
         self.dirty: dict[str, Held] = {}
         self.written: dict[str, int] = dict(next_)
-        self._known: tuple[str, ...] | None = None
+        self._known: dict[str, None] | None = None
 
     @property
-    def known(self) -> tuple[str, ...]:
-        """Keys that have a state, sorted."""
+    def known(self) -> Collection[str]:
+        """Keys that have a state, sorted, and quick to be looked up."""
         if self._known is None:
-            self._known = tuple(sorted(key for key, held in self.held.items() if held.state is not None))
+            self._known = dict.fromkeys(sorted(key for key, held in self.held.items() if held.state is not None))
         return self._known
 
     def state(self, key: str) -> Any | None:

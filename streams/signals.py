@@ -7,7 +7,7 @@ candle decided. It reads its own proposals back: in their one sequence a round i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -25,7 +25,7 @@ from streams.stage import Stage, by_instrument, home_of
 from streams.supervision import Supervised
 
 
-def keys(event: Any, known: Sequence[str]) -> Sequence[str]:
+def keys(event: Any, known: Collection[str]) -> Collection[str]:
     """A barrier concerns the instruments of its partition, then the partition; pointers and rounds have their own key."""
     if isinstance(event, ModelVersion):
         return (signals.MODEL,)

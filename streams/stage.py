@@ -15,7 +15,7 @@ def main(settings: Settings) -> None:
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -28,7 +28,7 @@ from schemas.policy import Policy
 from schemas.topics import Topic
 from streams.envelope import Cause
 
-Keys = Callable[[Any, Sequence[str]], Sequence[str]]
+Keys = Callable[[Any, Collection[str]], Collection[str]]
 """(event, known keys of its partition) -> the keys that it concerns."""
 
 Prepare = Callable[[Any, Mapping[str, Any]], Awaitable[None]]
@@ -70,7 +70,7 @@ class Observer(Protocol):
         """No longer ours. Whatever hangs on it must end; it comes again with `on_live`."""
 
 
-def by_instrument(event: Any, known: Sequence[str]) -> Sequence[str]:
+def by_instrument(event: Any, known: Collection[str]) -> Collection[str]:
     """An event of one instrument concerns that one, marks those they hold, a tick or a global event all that are known."""
     instrument = getattr(event, "instrument", None)
     if instrument is not None:

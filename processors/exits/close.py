@@ -6,6 +6,7 @@ from __future__ import annotations
 import msgspec
 
 from processors import order_ids
+from processors.exits.calm import ALWAYS, Calm
 from processors.exits.plan import Closing, Facts, Fired, Intent, Plan, cancel
 from schemas import ids
 from schemas.trading import ExitAction, LegKind
@@ -40,6 +41,10 @@ def close(plan: Plan, facts: Facts) -> Fired | None:
     )
     plan = msgspec.structs.replace(plan, closing=Closing(intent.event_id, client_id), closes=plan.closes + 1)
     return Fired(plan, "CLOSE", intent.reason.value, detail, (*cancels, intent))
+
+
+def calm(plan: Plan, facts: Facts) -> Calm | None:
+    return ALWAYS if plan.wish is None else None
 
 
 def _under_way(plan: Plan) -> bool:

@@ -11,6 +11,7 @@ from decimal import Decimal
 
 import msgspec
 
+from processors.exits.calm import ALWAYS, Calm
 from processors.exits.plan import Facts, Fired, Plan, cancel, place, wish
 from schemas.trading import ExitReason, LegKind, LegState
 
@@ -57,6 +58,12 @@ def follow(plan: Plan, facts: Facts) -> Fired | None:
     reason = plan.front_reason
     plan, intent = place(plan, LegKind.STOP, plan.front, plan.quantity, reason, detail, tries=tries)
     return Fired(msgspec.structs.replace(plan, why=detail), "PLACE_STOP", reason.value, detail, (intent,))
+
+
+def standing(plan: Plan, facts: Facts) -> Calm | None:
+    """The newest works, or none is wanted; what a lost one is answered with depends on the count of marks."""
+    stops = plan.of(LegKind.STOP)
+    return ALWAYS if plan.front is None or (stops and stops[-1].working) else None
 
 
 def relieve(plan: Plan, facts: Facts) -> Fired | None:

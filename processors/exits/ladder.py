@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from processors import filters as rounding
+from processors.exits.calm import ALWAYS, Calm
 from processors.exits.plan import ZERO, Facts, Fired, Intent, Leg, Plan, cancel, place
 from processors.filters import Filters
 from schemas.trading import ExitReason, LegKind, LegState
@@ -103,6 +104,10 @@ def build(plan: Plan, facts: Facts) -> Fired | None:
     return Fired(msgspec.structs.replace(plan, why=detail), "PLACE_LADDER", ExitReason.TAKE_PROFIT.value, detail, tuple(intents))
 
 
+def covered(plan: Plan, facts: Facts) -> Calm | None:
+    return None if plan.uncovered else ALWAYS
+
+
 def again(plan: Plan, facts: Facts) -> Fired | None:
     """A rung that the exchange refused or dropped is tried again a few times; the net protects meanwhile."""
     if plan.wish is not None:
@@ -121,6 +126,11 @@ def again(plan: Plan, facts: Facts) -> Fired | None:
         )
         return Fired(msgspec.structs.replace(plan, why=detail), "PLACE_LADDER", ExitReason.TAKE_PROFIT.value, detail, (intent,))
     return None
+
+
+def none_lost(plan: Plan, facts: Facts) -> Calm | None:
+    lost = any(leg.state is LegState.LOST and leg.tries < MAX_TRIES for leg in plan.of(LegKind.TAKE_PROFIT))
+    return None if lost else ALWAYS
 
 
 def with_done(plan: Plan, leg: Leg) -> Plan:

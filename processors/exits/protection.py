@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from processors.exits.calm import ALWAYS, Calm
 from processors.exits.plan import Facts, Fired, Plan, place, wish
 from schemas.trading import ExitReason, LegKind, LegState
 
@@ -19,6 +20,10 @@ def stop_passed(plan: Plan, facts: Facts) -> Fired | None:
         return None
     state = "no net rests" if net is None or not net.live else f"the net has not fired for {plan.past} marks"
     return wish(plan, ExitReason.STOP_PASSED, f"mark {facts.mark:f} is beyond {plan.stop_price:f} and {state}")
+
+
+def not_passed(plan: Plan, facts: Facts) -> Calm | None:
+    return Calm(worst=plan.stop_price)
 
 
 def net(plan: Plan, facts: Facts) -> Fired | None:
@@ -43,3 +48,7 @@ def net(plan: Plan, facts: Facts) -> Fired | None:
         detail, tries = f"the net {old.client_id} is {old.state}", old.tries + 1
     plan, intent = place(plan, LegKind.NET, plan.stop_price, None, ExitReason.PROTECTION_LOST, detail, tries=tries)
     return Fired(msgspec.structs.replace(plan, why=detail), "PLACE_NET", ExitReason.PROTECTION_LOST.value, detail, (intent,))
+
+
+def resting(plan: Plan, facts: Facts) -> Calm | None:
+    return ALWAYS if plan.net is not None and plan.net.live else None

@@ -15,10 +15,12 @@ from typing import Any
 import msgspec
 
 from processors import filters as rounding
-from processors.exits import fold, said, shadow
+from processors.exits import calm, fold, said, shadow
+from processors.exits.calm import Rests
 from processors.exits.plan import Facts, Leg, Plan, cancel_intent
 from processors.exits.planner import Known, levels, shadowing
 from processors.exits.rules import advance
+from processors.exits.rules import rest as at_rest
 from processors.exits.state import HINTS_KEPT, IDLE_MARKS, Hint, Left, Shadow, State, entry_of, remember
 from processors.filters import FilterBook, Filters
 from processors.step import Context, Step
@@ -49,10 +51,13 @@ def keys(event: Any, known: Collection[str]) -> Sequence[str]:
     return [event.instrument]
 
 
-def step(state: State | None, event: Event | hot.Marks, ctx: Context, filters: FilterBook) -> Step[State]:
-    """Folds the input, asks the rules, says what became of it. State None: the instrument is forgotten."""
+def step(
+    state: State | None, event: Event | hot.Marks, ctx: Context, filters: FilterBook, rests: Rests | None = None
+) -> Step[State]:
+    """Folds the input, asks the rules, says what became of it. State None: the instrument is forgotten. `rests`: what a worker
+    keeps so that the rules are not asked at marks that can change nothing; what comes of them is the same without it."""
     if isinstance(event, hot.Marks):
-        return _on_marks(state, event, ctx, filters) if state else Step(None)
+        return _on_marks(state, event, ctx, filters, rests) if state else Step(None)
     if isinstance(event, Command):
         return _on_command(state, event, ctx, filters) if state else Step(None)
     assert isinstance(event, InstrumentEvent)
@@ -199,11 +204,16 @@ def _wishing(plan: Plan, reason: ExitReason, detail: str) -> Plan:
     return msgspec.structs.replace(plan, wish=reason, why=detail)
 
 
-def _on_marks(state: State, marks: hot.Marks, ctx: Context, filters: FilterBook) -> Step[State]:
+def _on_marks(state: State, marks: hot.Marks, ctx: Context, filters: FilterBook, rests: Rests | None) -> Step[State]:
     mark = _by_instrument(marks).get(state.instrument)
     rules = filters.get(state.instrument)
     if mark is None or rules is None or (ctx.partition == state.partition and ctx.offset <= state.offset):
         return Step(state)
+    rest = rests.get(state.instrument) if rests else None
+    if rest is not None and rest.policy is ctx.policy and rest.filters is rules:
+        still = calm.held(state, mark, marks.at, ctx.partition, ctx.offset, rest)
+        if still is not None:
+            return Step(still, [_hold(still, rest.plan, mark.mark)])
     price = rounding.from_text(mark.mark)
     after = msgspec.structs.replace(
         state,
@@ -218,7 +228,21 @@ def _on_marks(state: State, marks: hot.Marks, ctx: Context, filters: FilterBook)
     )
     if after.idle > IDLE_MARKS:
         return Step(None)
-    return _settle(state, after, marks, ctx, rules, mark.mark)
+    found = _settle(state, after, marks, ctx, rules, mark.mark)
+    if rests is not None:
+        _remember(rests, state.instrument, found, ctx, rules)
+    return found
+
+
+def _remember(rests: Rests, instrument: str, found: Step[State], ctx: Context, filters: Filters) -> None:
+    """A plan that has held alone: how far from its next decision it is."""
+    state, rest = found.state, None
+    if state is not None and state.plan is not None and len(found.events) == 1 and type(found.events[0]) is said.Hold:
+        rest = at_rest(state.plan, _facts(state, ctx, filters))
+    if rest is not None:
+        rests[instrument] = rest
+    else:
+        rests.pop(instrument, None)
 
 
 class _Table:
@@ -244,13 +268,13 @@ def _settle(
     """Asks the rules and says everything that must be said."""
     events: list[Event | said.Hold] = []
     old, plan = before.plan, after.plan
-    facts = Facts(ctx.policy, filters, after.mark, math.ceil(ctx.policy.exits.grace_s), after.at)
+    facts = _facts(after, ctx, filters)
     if plan is not None:
         fresh = old is None or old.plan_id != plan.plan_id
         moved = plan is not old
         plan, fired = advance(plan, facts)
         if isinstance(event, hot.Marks) and not fired:  # the mark has moved its own counts, and nothing that is shown
-            events.append(said.Hold(after.instrument, plan.plan_id, plan.revision, plan.mode, mark, after.at, after.offset))
+            events.append(_hold(after, plan, mark))
         elif fired or (moved and plan != old):
             changed = fresh or said.published(old) != said.published(plan)
             if changed and not fresh:
@@ -272,6 +296,14 @@ def _settle(
     return Step(None if after.empty else after, [*events, *sweeping])
 
 
+def _facts(state: State, ctx: Context, filters: Filters) -> Facts:
+    return Facts(ctx.policy, filters, state.mark, math.ceil(ctx.policy.exits.grace_s), state.at)
+
+
+def _hold(state: State, plan: Plan, mark: float) -> said.Hold:
+    return said.Hold(state.instrument, plan.plan_id, plan.revision, plan.mode, mark, state.at, state.offset)
+
+
 def _shadowed(
     before: State, after: State, event: Event | hot.Marks, ctx: Context, facts: Facts, mark: float
 ) -> tuple[State, list[Event | said.Hold]]:
@@ -286,8 +318,7 @@ def _shadowed(
         if place < crowd and not now.reason:
             now = shadow.ended(now, after.mark, shadow.SUPERSEDED)
         if isinstance(event, hot.Marks) and not fired and not now.reason:
-            plan = now.plan
-            events.append(said.Hold(after.instrument, plan.plan_id, plan.revision, plan.mode, mark, after.at, after.offset))
+            events.append(_hold(after, now.plan, mark))
         elif was != each or fired:
             events.append(said.decision(after, now.plan, fired, event, ctx, was is None))
         if now.reason:

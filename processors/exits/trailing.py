@@ -7,6 +7,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from processors import filters as rounding
+from processors.exits.calm import ALWAYS, Calm
 from processors.exits.front import raised, tightest
 from processors.exits.plan import Facts, Fired, Plan
 from schemas.trading import ExitReason, LegKind, LegState
@@ -33,6 +34,17 @@ def trail(plan: Plan, facts: Facts) -> Fired | None:
         return None
     detail = f"{levels.trail:.3%} behind the best mark {plan.best:f}"
     return Fired(raised(plan, level, ExitReason.TRAILING, detail, facts), "TRAIL", ExitReason.TRAILING.value, detail)
+
+
+def calm(plan: Plan, facts: Facts) -> Calm | None:
+    """A tick before the best mark that brings the least gain, or until the last move is old enough."""
+    levels = plan.levels
+    if levels is None or not (levels.trail_at_once or _profit_taken(plan)):
+        return ALWAYS
+    sign = plan.side.sign
+    gain = least_gain(plan, facts) - LEAST_TICKS * facts.filters.tick
+    reach = (tightest(plan) + sign * gain) / (1 - sign * levels.trail)
+    return Calm(reach=reach, not_before=0 if plan.front is None else plan.moved_at + facts.policy.exits.tighten_every_s * 1000)
 
 
 def least_gain(plan: Plan, facts: Facts) -> Decimal:

@@ -25,7 +25,7 @@ NAMES = tuple(f"bench.usdm.S{n:04d}USDT" for n in range(SYMBOLS))
 def main() -> None:
     settings = load()
     logs.configure(STAGE.name, settings.log_level)
-    run_stage(replace(STAGE, step=partial(exits.step, filters=dict.fromkeys(NAMES, RULES))), settings)
+    run_stage(replace(STAGE, step=partial(exits.step, filters=dict.fromkeys(NAMES, RULES), rests={})), settings)
 
 
 if __name__ == "__main__":

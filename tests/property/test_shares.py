@@ -162,7 +162,7 @@ def test_a_closed_key_is_forgotten_only_when_its_end_is_written(monkeypatch: pyt
     found = snapshot({0: share}, 1, 1)
     assert found.values[0].value is None
     assert share.replayed("x", "a", 1)
-    assert share.known == ()
+    assert not share.known
     found.done()
     assert "x" in share.held
     monkeypatch.setattr("streams.shares.MANY", 0)
