@@ -179,7 +179,7 @@ class Keeper:
             for records in (what.values, what.positions):
                 if self.era is not era:
                     return
-                await asyncio.gather(*map(self._write, records))
+                await self._sender.send_many(self._store.topic, records)
             if self.era is not era:
                 return
             what.done()

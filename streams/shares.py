@@ -43,6 +43,27 @@ class StateRecord(NamedTuple):
     headers: list[tuple[str, bytes]]
 
 
+class ValueRecord:
+    """The same of one key, encoded when it is written and not when it is taken: of very many that would hold the event loop."""
+
+    __slots__ = ("_meta", "_state", "key", "partition")
+
+    def __init__(self, partition: int, key: str, held: Held, epoch: int, seq: int) -> None:
+        self.partition, self.key = partition, key.encode()
+        self._meta = Stored(FORMAT, epoch, seq, applied=dict(held.applied))
+        self._state = held.state  # frozen
+
+    @property
+    def value(self) -> bytes | None:
+        if self._state is None:
+            return None
+        return msgspec.json.encode(msgspec.structs.replace(self._meta, state=msgspec.Raw(msgspec.json.encode(self._state))))
+
+    @property
+    def headers(self) -> list[tuple[str, bytes]]:
+        return [("meta", msgspec.json.encode(self._meta))] if self._state is None else []
+
+
 class Held:
     """One key. `fresh`: this era has written it (or is about to), so that what changes nothing need not be written again."""
 
@@ -116,7 +137,7 @@ class Share:
 class Snapshot(NamedTuple):
     """What one flush writes: taken between two events, so that values and positions belong together."""
 
-    values: list[StateRecord]
+    values: list[ValueRecord]
     positions: list[StateRecord]
     next: dict[tuple[str, int], int]
     forgotten: list[tuple[Share, str, Held]]
@@ -134,7 +155,7 @@ def snapshot(shares: Mapping[int, Share], epoch: int, seq: int) -> Snapshot:
     found = Snapshot([], [], {}, [])
     for share in shares.values():
         for key, held in share.dirty.items():
-            found.values.append(_value(share.partition, key, held, epoch, seq))
+            found.values.append(ValueRecord(share.partition, key, held, epoch, seq))
             if held.state is None:
                 found.forgotten.append((share, key, held))
         share.dirty = {}
@@ -150,14 +171,6 @@ def snapshot(shares: Mapping[int, Share], epoch: int, seq: int) -> Snapshot:
 def position(partition: int, next_: Mapping[str, int], epoch: int, seq: int, market_at: int = 0) -> StateRecord:
     value = msgspec.json.encode(Stored(FORMAT, epoch, seq, next=dict(next_), market_at=market_at))
     return StateRecord(partition, POSITION, value, [])
-
-
-def _value(partition: int, key: str, held: Held, epoch: int, seq: int) -> StateRecord:
-    stored = Stored(FORMAT, epoch, seq, applied=held.applied)
-    if held.state is None:
-        return StateRecord(partition, key.encode(), None, [("meta", msgspec.json.encode(stored))])
-    stored.state = msgspec.Raw(msgspec.json.encode(held.state))
-    return StateRecord(partition, key.encode(), msgspec.json.encode(stored), [])
 
 
 class Ledger:

@@ -3,7 +3,7 @@
 A mark is one instrument's entry in a marks record. Every position has its plan (profile DEFAULT, which trails from the start), its
 net and its take-profit; another process's part, the exchange's answers, is played by a thread here: whatever exits orders is
 acknowledged on trade.orders, and whatever it cancels has ended. Prices rise so that a stop moves about once in a hundred marks,
-each counted by the plan's own throttle in `at`.
+each instrument's in its own round, each counted by the plan's own throttle in `at`.
 
     marks_per_s     a backlog of records, from the first that is applied to the last, states and outputs acknowledged
     p50_ms, p99_ms  of every mark: from the record's publishing to the read of the decision on it, at PACE rounds of all marks a
@@ -212,9 +212,9 @@ class Street:
             for key, stored in ledger.keys()
             if key.encode() != POSITION and bytes(stored.state) != b"null"
         }
-        best = Decimal(repr(max(_high(n) for n in range(self._round))))
-        plans = [states[name].plan for name in NAMES if name in states]
-        return len(plans) == len(NAMES) and all(plan is not None and plan.best == best for plan in plans)
+        best = {name: Decimal(repr(max(_high(name, n) for n in range(self._round)))) for name in NAMES}
+        plans = {name: states[name].plan for name in NAMES if name in states}
+        return len(plans) == len(NAMES) and all(plan is not None and plan.best == best[name] for name, plan in plans.items())
 
     # -- the worker
 
@@ -323,18 +323,24 @@ class Street:
 # -- what is written
 
 
-def _high(n: int) -> float:
-    return round(PRICE * (1 + RISE * n) + 3.0, 1)
+def _price(name: str, n: int) -> float:
+    """Instruments are as many rounds apart as pass between two moves, so that their stops do not all move at once."""
+    return round(PRICE * (1 + RISE * (n + _AHEAD[name])), 1)
+
+
+def _high(name: str, n: int) -> float:
+    return round(_price(name, n) + 3.0, 1)
 
 
 def _marks(n: int) -> Iterator[hot.Marks]:
     """Round `n`: one record a partition, all its instruments, a second of the market after the one before."""
-    price = round(PRICE * (1 + RISE * n), 1)
     for partition, names in _HOMES.items():
-        rows = [hot.Mark(name, price, _high(n), price - 2.0, price, price, 0.0, 0) for name in names]
+        prices = {name: _price(name, n) for name in names}
+        rows = [hot.Mark(name, at, _high(name, n), at - 2.0, at, at, 0.0, 0) for name, at in prices.items()]
         yield hot.Marks(f"m{partition}-{n}", "market.marks", START + n * 1000, partition, rows, "synthetic")
 
 
+_AHEAD = {name: place % 100 for place, name in enumerate(NAMES)}
 _HOMES = {p: [name for name in NAMES if ids.partition_of(name) == p] for p in range(ids.PARTITIONS)}
 
 
