@@ -52,9 +52,6 @@ class Waits:
         self.ask_s = 3.5 * scale
         self.freeze_s = 30.0 * scale
 
-    def specs(self) -> list[TopicSpec]:
-        return [TopicSpec(t.name, t.partitions, t.config) for t in topics.ALL] + state_topics()
-
     def policy(self) -> Policy:
         execution = Execution(
             recv_window_ms=self.window_ms,
@@ -173,6 +170,9 @@ class Street:
         threading.Thread(target=self._tail, daemon=True).start()
         threading.Thread(target=self._tick, daemon=True).start()
         self.all_ready()
+
+    def specs(self) -> list[TopicSpec]:
+        return [TopicSpec(t.name, t.partitions, t.config) for t in topics.ALL] + state_topics()
 
     def policy(self) -> Policy:
         """The first one."""
