@@ -172,7 +172,8 @@ class Guardian:
             else:
                 waiting = set(self._seen.naked) | {name for name, _ in self._seen.orphans.values()}
                 scope = wanted | waiting | (names - self._known)
-                orders = await self._resting(*sorted(scope)) if scope else []
+                names_asked = sorted(scope) if len(scope) <= FEW else ()  # of more of them, all orders weigh less than theirs
+                orders = await self._resting(*names_asked) if scope else []
                 self._known |= scope
         except VenueError as e:
             log.warning("the exchange cannot be looked at", why=str(e))

@@ -98,18 +98,22 @@ class Control:
         return _json({})
 
     async def shock(self, request: web.Request) -> web.Response:
-        """{"symbol": "BTCUSDT", "pct": -2.5}: prices are that much lower from the next event on. No recording says so any more."""
+        """{"symbol": "BTCUSDT", "pct": -2.5}: prices are that much lower from the next event on, of several symbols at once by
+        commas. No recording says so any more."""
         what = "the price cannot be moved"
         try:
             body = json.loads(await request.text())
-            name, part = str(body["symbol"]), Decimal(str(body["pct"])) / 100
+            names, part = str(body["symbol"]).split(","), Decimal(str(body["pct"])) / 100
         except (ValueError, TypeError, KeyError, ArithmeticError):
             return _refused(UserError(what, "the body does not say which and how far", 'send {"symbol": "BTCUSDT", "pct": -2.5}'))
-        if name not in self.exchange.venue.symbols:
+        for name in names:
+            if name in self.exchange.venue.symbols:
+                continue
             return _refused(UserError(what, f"{name} is not traded here", "see /control/state for what is"))
         if not (part.is_finite() and -Decimal("0.5") <= part <= Decimal("0.5")):
             return _refused(UserError(what, f"{part:%} is too far", "stay within 50 percent"))
-        return _json({"symbol": name, "shift_ticks": self.exchange.shock(name, part)})
+        shifts = self.exchange.shock(names, part)
+        return _json({"symbol": body["symbol"], "shift_ticks": shifts[names[0]]})
 
     async def shutdown(self, request: web.Request) -> web.Response:
         self.exchange.stopping.set()

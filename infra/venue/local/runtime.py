@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -92,11 +93,11 @@ class Exchange:
         self.venue.flush(time.monotonic() + 1)
         self._note("pause")
 
-    def shock(self, name: str, part: Decimal) -> int:
-        """Saved at once: a restart must not replay the market without it."""
-        ticks = self.venue.shock(name, part)
+    def shock(self, names: Sequence[str], part: Decimal) -> dict[str, int]:
+        """Of several at once. Saved at once: a restart must not replay the market without it."""
+        ticks = {name: self.venue.shock(name, part) for name in names}
         self.save()
-        self._note(f"shock {name} {part:+f}")
+        self._note(f"shock {','.join(names)} {part:+f}")
         return ticks
 
     async def plan_fault(self, body: dict[str, Any]) -> dict[str, Any]:
