@@ -26,6 +26,10 @@ from streams.vitals import Counts
 log = logs.get(__name__)
 AGAIN_S = 0.5
 PATIENCE_S = 0.9
+BUSY_PATIENCE_S = 8.0
+SETTLING_S = 20.0
+"""Behind a rebalance Faust loses records. Later a partition that waits while others go on waits for its turn: a worker that is
+given hundreds of records at once takes seconds for them, and a seek would throw them away."""
 UNFED_S = 8.0
 Where = Callable[[], dict[TP, int] | None]
 """The next offset of every input partition; None while nothing is ours."""
@@ -49,12 +53,14 @@ class Gaps:
         self._stalled: dict[TP, Stall] = {}
         self._seen: dict[TP, int] = {}
         self._fed_at, self._unfed = time.monotonic(), False
+        self._assigned_at = time.monotonic()
         self._hands = Hands(1, "gaps")
 
     def reset(self) -> None:
         self._sought.clear()
         self._stalled.clear()
         self._seen, self._fed_at, self._unfed = {}, time.monotonic(), False
+        self._assigned_at = time.monotonic()
 
     async def close(self, topic: str, partition: int, expected: int, got: int) -> int:
         """The offset that really comes next. `expected` itself: it is on its way again, drop what you have."""
@@ -80,6 +86,8 @@ class Gaps:
         positions = where() or {}
         now = time.monotonic()
         idle = self.queue is not None and self.queue.empty()
+        busy = positions != self._seen and now - self._assigned_at > SETTLING_S
+        patience_s = BUSY_PATIENCE_S if busy else PATIENCE_S
         stalled: dict[TP, Stall] = {}
         for tp, offset in positions.items() if idle else ():
             end = self._app.consumer.highwater(tp)
@@ -87,7 +95,7 @@ class Gaps:
                 before = self._stalled.get(tp)
                 stalled[tp] = before if before is not None and before.offset == offset else Stall(offset, now, PATIENCE_S)
         for tp, stall in stalled.items():
-            if now - stall.since > stall.patience_s and now > self._sought.get((tp.topic, tp.partition), 0.0):
+            if now - stall.since > max(stall.patience_s, patience_s) and now > self._sought.get((tp.topic, tp.partition), 0.0):
                 log.warning(
                     "no progress though there are records: seeking", topic=tp.topic, partition=tp.partition, at=stall.offset
                 )

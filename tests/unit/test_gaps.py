@@ -101,6 +101,19 @@ async def test_a_silence_with_records_to_come_is_a_loss_only_when_the_agent_is_i
     assert len(bench.consumer.sought) == 4
 
 
+async def test_long_after_a_rebalance_a_partition_that_waits_while_others_go_on_waits_for_its_turn(bench: Bench) -> None:
+    """A worker with hundreds of records on their way: a seek would throw them away."""
+    bench.consumer.ends[A0] = 7
+    for after_s, seconds, sought in ((0, 3, 1), (30, 7, 0), (30, 10, 1)):
+        bench.gaps.reset()
+        bench.consumer.sought.clear()
+        bench.now += after_s
+        for other in range(seconds):
+            await bench.gaps.watch(lambda other=other: {A0: 6, TP("b", 0): other})  # type: ignore[misc]
+            bench.now += 1
+        assert len(bench.consumer.sought) == sought, after_s
+
+
 async def test_progress_is_no_silence(bench: Bench) -> None:
     bench.consumer.ends[A0] = 9
     for position in range(4, 9):
