@@ -24,7 +24,7 @@ from schemas.trading import AccountSnapshot, Closed, Correction, CorrectionKind,
 from schemas.units import Side, Source
 
 LOST_BY_GUARDIAN = ("STOP_PLACED", "SWAPPED", "CLOSED", "FAILED")
-LOST_BY_EXIT = (ExitReason.PROTECTION_LOST, ExitReason.GUARDIAN, ExitReason.LIQUIDATION)
+LOST_BY_EXIT = (ExitReason.PROTECTION_LOST, ExitReason.STOP_PASSED, ExitReason.GUARDIAN, ExitReason.LIQUIDATION)
 Suspect = Closed | GuardianReport | Correction
 
 

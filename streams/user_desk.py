@@ -2,8 +2,8 @@
 
 At every new connection (the stream is open first), and for every instrument that becomes ours: userTrades from where the log ends,
 written as backfilled; then what the stream has brought meanwhile. A trade is written once: dropped when the fold or what is in
-flight knows it. Snapshots watch over both: a position that the fills do not explain, twice in a row and with all written that the
-stream had brought, is asked for.
+flight knows it. Snapshots watch over both: a position that the fills do not explain, and still do not when the stream has come
+past that moment, is asked for.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from infra.settings import Settings
 from infra.venue.binance.client import BinanceUsdm
 from infra.venue.binance.filters import instrument_of
 from infra.venue.binance.sockets import Socket, user_stream
-from infra.venue.port import OrderSeen, VenueError, VenueFill, VenuePosition
+from infra.venue.port import OrderSeen, PositionSeen, VenueError, VenueFill, VenuePosition
 from processors import account
 from processors.account import EMPTY, State
 from schemas.events import Event
@@ -44,18 +44,21 @@ PAGE = 1000
 TEND_S = 0.2
 AFTER_FILL_S = 1.0
 REMEMBERED_UPDATES = 4096
+LATE_MS = 3000
+"""Of venue time: what a look gives as its time is that of the newest mark, and may be so old."""
+SILENT_S = 3.0
+"""A stream without a word for so long is not late."""
 AGAIN_TIMES = 15
 """Checks after which a difference that stays is asked about again."""
 FULL_S = 300.0
 
 
 class Unexplained(NamedTuple):
-    """What our fills lack of a position. `times`: looks in a row that showed it. `received`: messages that the stream had brought
-    at the last of them."""
+    """What our fills lack of a position. `times`: looks in a row that showed it. `at`: venue time of the last of them."""
 
     missing: Decimal
     times: int
-    received: int
+    at: int
 
 
 class UserDesk:
@@ -72,7 +75,7 @@ class UserDesk:
         self._due: set[str] = set()
         self._suspect: dict[str, int] = {}
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._written = 0
+        self._told_at = 0
         self._venue = BinanceUsdm(settings, who="account", patient=True)
         self._stream: Socket | None = None
         self._work: asyncio.Task[None] | None = None
@@ -153,7 +156,7 @@ class UserDesk:
                     if isinstance(event, OrderSeen):
                         by_instrument[event.order.instrument].append(event)
                 await asyncio.gather(*(self._take(name, events) for name, events in by_instrument.items()))
-                self._written += len(batch.messages)
+                self._told_at = max(self._told_at, *(_at(event) for event in batch.messages))
         finally:
             for task in beside:
                 task.cancel()
@@ -312,10 +315,12 @@ class UserDesk:
         self._foreign = set(strange)
 
     async def _check(self, held: list[VenuePosition], at: int) -> None:
-        """A quantity that our fills do not add up to, still so when all is written that the stream had brought by then: it has
-        missed something. (In a crash hundreds of events wait to be written: that is no difference.)"""
+        """A quantity that our fills do not add up to, and still so when the stream has told of later times, or nothing for long: it
+        has missed something. (In a crash it is seconds late: what is on its way is no difference.)"""
         self.checked_at = time.monotonic()
-        received, epoch = (self._stream.received, self._stream.epoch) if self._stream is not None else (0, 0)
+        stream = self._stream
+        if stream is None:
+            return
         quantities = {position.instrument: position.quantity for position in held}
         for name in self._instruments:
             if not self._holds(name) or name in self._due:
@@ -324,16 +329,20 @@ class UserDesk:
             missing = quantities.get(name, Decimal(0)) - self._states.get(name, EMPTY).net - flying
             before = self._unexplained.get(name)
             if before is None or missing != before.missing:
-                self._unexplained[name] = Unexplained(missing, int(bool(missing)), received)
+                self._unexplained[name] = Unexplained(missing, int(bool(missing)), at)
                 continue
-            if not missing or self._written < before.received:
+            if not missing or (self._told_at <= before.at + LATE_MS and stream.silent_s < SILENT_S):
                 continue
             times = before.times + 1
-            self._unexplained[name] = Unexplained(missing, times, received)
+            self._unexplained[name] = Unexplained(missing, times, at)
             if times == 2 or times % AGAIN_TIMES == 0:
                 self._due.add(name)
-                self._suspect[name] = epoch
+                self._suspect[name] = stream.epoch
                 self._why[name] = "a position that our fills do not explain"
                 theirs = quantities.get(name, Decimal(0))
                 kind = CorrectionKind.POSITION_UNEXPLAINED
                 await self._correct(kind, name, at, "asked for our trades", f"{theirs - missing}", f"{theirs}")
+
+
+def _at(event: OrderSeen | PositionSeen) -> int:
+    return event.order.at if isinstance(event, OrderSeen) else event.at

@@ -73,7 +73,6 @@ class Socket:
     ) -> None:
         self.name = name
         self.epoch = 0
-        self.received = 0
         self.unreadable = 0
         self._build = build
         self._parse = parse
@@ -184,7 +183,6 @@ class Socket:
             return  # an empty batch has a meaning: a new epoch
         self._pending.append(batch)
         self._size += len(batch.messages)
-        self.received += len(batch.messages)
         self._arrived.set()
 
     async def _read(self, socket: ReconnectingWebsocket) -> None:
