@@ -7,8 +7,9 @@ each instrument's in its own round, each counted by the plan's own throttle in `
 
     marks_per_s     a backlog of records, from the first that is applied to the last, states and outputs acknowledged
     p50_ms, p99_ms  of every mark: from the record's publishing to the read of the decision on it, at PACE rounds of all marks a
-    second stops_moved     trailing moves that were ordered in all parts, and as a share of all marks extremes_kept   after a
-    kill -9 in the middle of a second backlog: each plan's best mark is the highest that was ever written
+                    second, partition after partition as the gateway writes them
+    stops_moved     trailing moves that were ordered in all parts, and as a share of all marks
+    extremes_kept   after a kill -9 in the middle of a second backlog: each plan's best mark is the highest that was ever written
 """
 
 from __future__ import annotations
@@ -180,9 +181,12 @@ class Street:
         self._measured = (first, first + rounds)
         next_at = time.monotonic()
         for _ in range(rounds):
-            self._rounds(1)
-            next_at += 1 / PACE
-            time.sleep(max(0.0, next_at - time.monotonic()))
+            for event in _marks(self._round):  # one partition after the other, as the gateway writes them
+                self._put(event)
+                next_at += 1 / PACE / ids.PARTITIONS
+                time.sleep(max(0.0, next_at - time.monotonic()))
+            self._round += 1
+        self._producer.flush()
         self._until("every mark is decided", lambda: len(self._delays) >= rounds * len(NAMES))
         self._measured = None
 
