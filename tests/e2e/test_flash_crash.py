@@ -25,7 +25,7 @@ from schemas.policy import Execution, Exits, Policy, Profile, Risk, Universe
 from schemas.risk import ALL, Outcome, Phase, Reason
 from schemas.signals import Decision
 from schemas.trading import ExitAction, OrderState
-from streams.bench.matrix.exchange import symbols
+from streams.bench.matrix.exchange import EVERY_MS, symbols
 from streams.bench.matrix.street import Street, Waits
 from streams.envelope import decode
 
@@ -45,12 +45,18 @@ LATE_S = 60.0
 """A hundred closes at market after the last step, on a busy machine."""
 
 
-class Policed(Waits):
-    """The test's policy: a hundred positions, each with a stop that trails from the start."""
+class Crashing(Street):
+    """The workers that protect, as they run; marks as the gateway writes them: what the exchange's are, once a second."""
 
-    names: Sequence[str] = ()
+    def __init__(self, directory: Path, names: Sequence[str]) -> None:
+        argv: Callable[[str], list[str]] = lambda name: ["streams.cli", "worker", name]  # noqa: E731
+        super().__init__(directory, Waits(1.0), workers=[(name, 0) for name in WORKERS], argv=argv)
+        self.names = names
+        self._market = [",".join(names), str(SPEED), str(EVERY_MS)]
+        self._env |= {"QT_SYMBOLS": ",".join(names), "QT_SPEED": str(SPEED), "QT_WEIGHT_LIMIT": "2400"}
 
     def policy(self) -> Policy:
+        """A hundred positions, each with a stop that trails from the start."""
         return Policy(
             name="flash-crash",
             universe=Universe(instruments=[instrument_of(name) for name in self.names], min_volume_24h=0, min_depth=0),
@@ -59,13 +65,9 @@ class Policed(Waits):
             exits=Exits(profile=Profile.DEFAULT),
         )
 
-
-class Marked(Street):
-    """Marks as the gateway writes them: what the exchange's marks are, once a second."""
-
-    def tick(self) -> None:
+    def _tick(self) -> None:
         before: dict[str, float] = {}
-        while not self.over.wait(1.0):
+        while not self._over.wait(1.0):
             state = self.control("GET", "state")
             if state is None:
                 continue
@@ -148,12 +150,9 @@ def opened(street: Street, names: Sequence[str]) -> None:
 def test_every_position_is_closed_or_protected_within_the_limits_and_no_exit_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    waits = Policed(1.0)
-    argv: Callable[[str], list[str]] = lambda name: ["streams.cli", "worker", name]  # noqa: E731
     even, odd = symbols()
-    names = waits.names = sorted(even + odd)[:PLANS]
-    more = {"QT_WEIGHT_LIMIT": "2400"}
-    street = Marked(tmp_path / "street", waits, workers=[(name, 0) for name in WORKERS], argv=argv, speed=SPEED, more=more)
+    names = sorted(even + odd)[:PLANS]
+    street = Crashing(tmp_path / "street", names)
     gapping, sliding = names[::2], names[1::2]
     thin, rejected = names[10:20], names[30:40]
     with street:
@@ -184,6 +183,9 @@ def test_every_position_is_closed_or_protected_within_the_limits_and_no_exit_is_
         street.until(lambda: any(b.scope == ALL and b.phase is Phase.OPEN for b in events(street, topics.BREAKER_STATES)), 20)
         street.write(decision(names[0], 99, street.control("GET", "state")["market_t"]))
         street.until(lambda: any(v.decision_id == f"d-{names[0]}-99" for v in events(street, topics.RISK_VERDICTS)), 20)
+
+        street.until(street.intents_are_read, 30)
+        time.sleep(2)  # and answered
 
         street.read_exchange()
         judge, state = Judge(street.records), street.control("GET", "state")

@@ -1,6 +1,6 @@
 """The real local exchange on a flat market of many made-up instruments, so that many cases stand side by side without touching.
 
-python -m streams.bench.matrix.exchange PORT CONTROL_PORT DIRECTORY [SYMBOLS SPEED]
+python -m streams.bench.matrix.exchange PORT CONTROL_PORT DIRECTORY [SYMBOLS SPEED [EVERY_MS]]
 """
 
 from __future__ import annotations
@@ -87,9 +87,11 @@ class FlatMarket:
             t += self._every_ms
 
 
-async def serve(port: int, control_port: int, directory: Path, names: Sequence[str] = (), speed: float = 1.0) -> None:
-    """At a speed the market moves once a second of the wall, and has only as much of a past as it needs."""
-    market = FlatMarket(names, int(speed * 1000), past=60) if speed != 1 else FlatMarket(names)
+async def serve(
+    port: int, control_port: int, directory: Path, names: Sequence[str] = (), speed: float = 1.0, every_ms: float = 0
+) -> None:
+    """At a speed the market moves once a second of the wall (or every `every_ms`), and has only as much of a past as it needs."""
+    market = FlatMarket(names, int(every_ms or speed * 1000), past=60) if speed != 1 else FlatMarket(names)
     exchange = Exchange(
         market,
         speed=speed,
@@ -107,5 +109,5 @@ async def serve(port: int, control_port: int, directory: Path, names: Sequence[s
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
     some = sys.argv[4:]
-    chosen = (some[0].split(","), float(some[1])) if some else ()
-    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), *chosen))
+    chosen = [some[0].split(",")] if some else []
+    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), *chosen, *map(float, some[1:])))
