@@ -109,5 +109,5 @@ async def serve(
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
     some = sys.argv[4:]
-    chosen = [some[0].split(",")] if some else []
-    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), *chosen, *map(float, some[1:])))
+    names = some[0].split(",") if some else []
+    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), names, *map(float, some[1:])))
