@@ -1,5 +1,5 @@
-"""The street with every worker in a container of the image, as hardened as the chart's pods; broker, ClickHouse and exchange are
-children of this process as ever.
+"""The street with every worker in a container of the image, as hardened as the chart's pods; the exchange, and what the settings do
+not name, are children of this process as ever.
 
     with ContainerStack(settings, image="quantum-trader:0.1.0", engine="podman") as stack:
         stack.start()
@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 
 from infra.ports import free_port
@@ -28,6 +28,14 @@ INSIDE = {"QT_RUN_DIR": "/tmp/quantum", "QT_MODEL_REGISTRY": "/models"}
 POLICY = "/etc/quantum/policy.json"
 LONGEST_S = 900
 """Whatever happens to this process, no container lives longer."""
+PATIENCE_S = 300.0
+GRACE_S = 30.0
+"""As the chart gives between SIGTERM and SIGKILL."""
+
+
+class Container(Process):
+    def wait_ready(self, timeout_s: float = PATIENCE_S) -> None:
+        super().wait_ready(timeout_s)
 
 
 @dataclass
@@ -51,23 +59,36 @@ class ContainerStack(Stack):
 
     def _worker(self, name: str) -> Process:
         port = free_port()
-        made = environment(self.settings) | INSIDE | {"QT_PROBE_PORT": str(port)}
+        log = self.settings.run_dir / "logs" / f"{name}.jsonl"
+        argv = [*self._run(name, QT_PROBE_PORT=str(port)), "worker", name]
+        self.made[name] = Container(name, argv, dict(os.environ), log, f"http://127.0.0.1:{port}/readyz")
+        return self.made[name]
+
+    def _wait_for_workers(self, timeout_s: float = PATIENCE_S) -> None:
+        super()._wait_for_workers(timeout_s)
+
+    def _stop(self, names: Iterable[str], timeout_s: float = GRACE_S) -> None:
+        super()._stop(names, timeout_s)
+
+    def prepare(self, attempts: int = 5) -> None:
+        """Topics and tables, by the image: a container that ends, begun again when it fails, as in the chart and in compose."""
+        argv = [*self._run("bootstrap"), "bootstrap", "--patience", "120"]
+        for _ in range(attempts):
+            done = subprocess.run(argv, capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                return
+        raise AssertionError(done.stdout + done.stderr)
+
+    def _run(self, name: str, **more: str) -> list[str]:
+        """The command line up to what the image is asked to do. Variables stand in a file: everybody may read a command line."""
+        values = environment(self.settings) | INSIDE | more
         mounted: list[str] = []
         if self.settings.policy_file is not None:
             mounted = ["--volume", f"{self.settings.policy_file.resolve()}:{POLICY}:ro"]
-            made["QT_POLICY_FILE"] = POLICY
-        variables = self._variables(name, made)
-        run = [self.engine, "run", "--rm", "--replace", "--name", self.container(name), "--network", "host"]
-        run += ["--timeout", str(LONGEST_S), *HARDENED, "--env-file", str(variables), *mounted]
-        log = self.settings.run_dir / "logs" / f"{name}.jsonl"
-        url = f"http://127.0.0.1:{port}/readyz"
-        self.made[name] = Process(name, [*run, self.image, "worker", name], dict(os.environ), log, url)
-        return self.made[name]
-
-    def _variables(self, name: str, values: dict[str, str]) -> Path:
-        """In a file, not on the command line, which everybody on a machine may read."""
+            values["QT_POLICY_FILE"] = POLICY
         (file := self.settings.run_dir / f"{name}.env").write_text("".join(f"{key}={value}\n" for key, value in values.items()))
-        return file
+        run = [self.engine, "run", "--rm", "--replace", "--name", self.container(name), "--network", "host"]
+        return [*run, "--timeout", str(LONGEST_S), *HARDENED, "--env-file", str(file), *mounted, self.image]
 
     def inspect(self, what: str, *names: str) -> list[str]:
         """A field of these workers' containers, as a Go template."""

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from infra.broker.embedded import EmbeddedKafka
+from infra.clickhouse.embedded import EmbeddedClickHouse
 from infra.paths import CHECKOUT
 from infra.settings import load
 from schemas import topics
 from streams import report
 from streams.cli import any_ports
-from tests.image.containers import ContainerStack
+from tests.image.containers import PATIENCE_S, ContainerStack
 
-pytestmark = [pytest.mark.image, pytest.mark.timeout(800)]
+pytestmark = [pytest.mark.image, pytest.mark.timeout(1500)]
 
 TRADE_WITHIN_S = 300.0
 KILLED = "exits"
@@ -26,16 +28,31 @@ TABLES = ("signal_decisions", "risk_verdicts", "trade_orders", "trade_fills", "t
 
 @pytest.fixture(scope="module")
 def stack(image: str, engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContainerStack]:
+    run_dir, ports = tmp_path_factory.mktemp("containers"), any_ports()
+    kafka = EmbeddedKafka(run_dir / "kafka", ports["kafka_port"], ports["kafka_controller_port"])
+    clickhouse = EmbeddedClickHouse(run_dir / "clickhouse", ports["clickhouse_port"])
     settings = load(
-        run_dir=tmp_path_factory.mktemp("containers"),
+        run_dir=run_dir,
         speed=60.0,
         symbols="BTCUSDT,ETHUSDT,SOLUSDT",
         policy_file=CHECKOUT / "docs" / "policies" / "scripted.json",
-        **any_ports(),
+        kafka_bootstrap=kafka.bootstrap,
+        clickhouse_url=f"http://127.0.0.1:{ports['clickhouse_port']}",
+        **ports,
     )
-    with ContainerStack(settings, image=image, engine=engine) as found:
-        found.start()
-        yield found
+    servers = (kafka, clickhouse)
+    try:
+        for server in servers:
+            server.start()
+        for server in servers:
+            server.wait_ready(PATIENCE_S)
+        with ContainerStack(settings, image=image, engine=engine) as found:
+            found.prepare()
+            found.start()
+            yield found
+    finally:
+        for server in servers:
+            server.stop()
 
 
 def test_all_workers_turn_ready_under_the_flags_of_the_chart(
