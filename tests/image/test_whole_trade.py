@@ -21,7 +21,7 @@ from tests.image.containers import PATIENCE_S, ContainerStack
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(1500)]
 
-TRADE_WITHIN_S = 300.0
+TRADE_WITHIN_S, LANDED_WITHIN_S = 300.0, 120.0
 KILLED = "exits"
 TABLES = ("signal_decisions", "risk_verdicts", "trade_orders", "trade_fills", "trade_positions", "trade_exit_plans", "trade_closed")
 
@@ -96,14 +96,17 @@ def test_a_whole_trade_flows_and_everything_adds_up(stack: ContainerStack, figur
     drained = time.monotonic()
     stack.drain()
     figure(f"the street was drained {time.monotonic() - drained:.1f} s after SIGTERM of the first")
-    codes = {name: process.poll() for name, process in stack.made.items()}
-    assert codes == dict.fromkeys(topics.WORKERS, 0), [last_line(p.log) for n, p in stack.made.items() if codes[n]]
-    assert not [line for _, line in stack.told if "was killed" in line]
-    found = report.make(stack)
+    deadline = time.monotonic() + LANDED_WITHIN_S
+    while (found := report.make(stack))["failures"] and time.monotonic() < deadline:
+        time.sleep(2.0)  # history has the rest to write
     assert found["failures"] == []
     assert found["dead_letters"] == 0
     assert found["fills"]["exchange"] == found["fills"]["log"] == found["fills"]["history"] > 1
     figure(f"{found['positions']}, rows {json.dumps(rows)}")
+    stack.stop()  # history too
+    codes = {name: process.poll() for name, process in stack.made.items()}
+    assert codes == dict.fromkeys(topics.WORKERS, 0), [last_line(p.log) for n, p in stack.made.items() if codes[n]]
+    assert not [line for _, line in stack.told if "was killed" in line]
 
 
 def last_line(log: Path) -> str:
