@@ -199,6 +199,7 @@ def test_a_life_poison_gaps_probes_heartbeats_drain(street: Street) -> None:
     headers = street.read(FEATURES)[-1].headers
     assert headers["inputs"] == f"{TRADES}/{HOME}/14".encode()
     assert (headers["causation_id"], headers["trace_id"], headers["producer"]) == (b"f10", b"root", b"effects")
+    assert 0 <= time.time() * 1000 - int(headers["caused_at"]) < 300_000
 
     # a record that Faust loses at the quiet end: nothing comes after it that would show the gap
     street.feed(frame(11))
