@@ -138,8 +138,10 @@ def _protect(position: Held, orders: Sequence[Resting], attempt: int, since: flo
     """A stop where it shall be; a close where no such stop can be."""
     causes = (position.instrument, position.side, position.entry, position.at, attempt)
     if limits.level is not None:
-        names = client_id(Purpose.GUARDIAN, "stop", *causes), client_id(Purpose.GUARDIAN, "swap", *causes)
-        return PlaceStop(position, limits.level, names[0], since, limits, names[1])
+        swap = client_id(
+            Purpose.GUARDIAN, "swap", *causes[:-1]
+        )  # of the position, not of the attempt: the exchange may hide one that rests
+        return PlaceStop(position, limits.level, client_id(Purpose.GUARDIAN, "stop", *causes), since, limits, swap)
     resting = tuple(order for order in orders if not order.algo)
     return Close(position, client_id(Purpose.GUARDIAN, "close", *causes), resting, limits.why, since)
 

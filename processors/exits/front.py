@@ -54,6 +54,8 @@ def follow(plan: Plan, facts: Facts) -> Fired | None:
     else:
         detail, tries = f"the stop {newest.client_id} is {newest.state}", newest.tries + 1
     if plan.beyond(plan.front, facts.mark):
+        if facts.mark_at < plan.moved_at:
+            return None  # a take-profit fills by the last price: a mark from before it says nothing of the level that it raised
         return wish(plan, plan.front_reason, f"{detail}, and mark {facts.mark:f} is beyond {plan.front:f} already")
     reason = plan.front_reason
     plan, intent = place(plan, LegKind.STOP, plan.front, plan.quantity, reason, detail, tries=tries)
@@ -63,7 +65,7 @@ def follow(plan: Plan, facts: Facts) -> Fired | None:
 def standing(plan: Plan, facts: Facts) -> Calm | None:
     """The newest works, or none is wanted; what a lost one is answered with depends on the count of marks."""
     stops = plan.of(LegKind.STOP)
-    return ALWAYS if plan.front is None or (stops and stops[-1].working) else None
+    return ALWAYS if plan.front is None or (stops and stops[-1].working and stops[-1].price == plan.front) else None
 
 
 def relieve(plan: Plan, facts: Facts) -> Fired | None:

@@ -151,13 +151,17 @@ class Intent(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What rules may look at beside the plan. `grace`: marks that others are given to do their part. `at`: venue time."""
+    """What rules may look at beside the plan. `grace`: marks that others are given to do their part. `at`: venue time.
+
+    `mark_at`: of the mark, where it has come just now; -1: it is from before what is decided on.
+    """
 
     policy: Policy
     filters: Filters
     mark: Decimal | None
     grace: int
     at: int = 0
+    mark_at: int = -1
 
 
 class Fired(NamedTuple):

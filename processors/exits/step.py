@@ -268,7 +268,7 @@ def _settle(
     """Asks the rules and says everything that must be said."""
     events: list[Event | said.Hold] = []
     old, plan = before.plan, after.plan
-    facts = _facts(after, ctx, filters)
+    facts = _facts(after, ctx, filters, event.at if isinstance(event, hot.Marks) else -1)
     if plan is not None:
         fresh = old is None or old.plan_id != plan.plan_id
         moved = plan is not old
@@ -296,8 +296,8 @@ def _settle(
     return Step(None if after.empty else after, [*events, *sweeping])
 
 
-def _facts(state: State, ctx: Context, filters: Filters) -> Facts:
-    return Facts(ctx.policy, filters, state.mark, math.ceil(ctx.policy.exits.grace_s), state.at)
+def _facts(state: State, ctx: Context, filters: Filters, mark_at: int = -1) -> Facts:
+    return Facts(ctx.policy, filters, state.mark, math.ceil(ctx.policy.exits.grace_s), state.at, mark_at)
 
 
 def _hold(state: State, plan: Plan, mark: float) -> said.Hold:

@@ -369,9 +369,22 @@ def test_break_even_below_its_level_already_closes_at_market() -> None:
     street.mark(64050.0)
     first = street.intents(ExitAction.PLACE_TAKE_PROFIT)[0]
     street.position("0.010", last=first.client_id)
+    assert street.intents(ExitAction.CLOSE) == [], "the mark is from before the fill"
+    street.mark(64050.0)
     (close,) = street.intents(ExitAction.CLOSE)
     assert (close.reason, close.quantity) == (ExitReason.BREAK_EVEN, D("0.010"))
     assert street.intents(ExitAction.PLACE_STOP) == []
+
+
+def test_a_take_profit_that_fills_before_its_mark_is_told_closes_nothing_else() -> None:
+    street = Street()
+    street.entered()
+    street.mark(64050.0)
+    street.position("0.010", last=street.intents(ExitAction.PLACE_TAKE_PROFIT)[0].client_id)
+    street.mark(65010.0)
+    assert street.intents(ExitAction.CLOSE) == []
+    (stop,) = street.intents(ExitAction.PLACE_STOP)
+    assert (stop.reason, stop.quantity) == (ExitReason.BREAK_EVEN, D("0.010"))
 
 
 def test_a_lost_quantity_stop_comes_back() -> None:

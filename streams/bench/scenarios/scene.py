@@ -205,5 +205,5 @@ def flatten(street: LiveStreet) -> None:
         if scene.net:
             scene.trade("SELL" if scene.net > 0 else "BUY", f"{abs(scene.net):f}")
     for scene in scenes:
-        scene.flat(60)
-        scene.must(lambda s=scene: not s.apart(), "all agree", 60)  # type: ignore[misc]
+        scene.flat(180)
+        scene.must(lambda s=scene: not s.apart(), "all agree", 180)  # type: ignore[misc]

@@ -49,6 +49,7 @@ class Forked(Member):
 
     def __init__(self, name: str, env: dict[str, str], log: Path, nursery: Nursery) -> None:
         self._nursery, self.down = nursery, False
+        self._one_at_a_time = threading.Lock()
         super().__init__(name, 0, env, ["streams.cli", "worker", name], log)
 
     def start(self) -> None:
@@ -63,8 +64,10 @@ class Forked(Member):
         return self.down or super().ready()
 
     def tend(self) -> None:
-        if not self.down:
-            super().tend()
+        """From any thread."""
+        with self._one_at_a_time:
+            if not self.down:
+                super().tend()
 
     def fell(self) -> None:
         """kill -9, and nobody starts it again."""
@@ -165,6 +168,8 @@ class LiveStreet(Street):
     def _follow(self) -> None:
         while not self._over.is_set():
             self.look()
+            for member in self.members:
+                member.tend()
             time.sleep(LOOK_S)
 
     def look(self) -> None:
