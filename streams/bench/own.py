@@ -17,6 +17,7 @@ from infra.broker.admin import TopicSpec, ensure_topics
 from infra.broker.embedded import EmbeddedKafka
 from infra.errors import UserError
 from infra.ports import free_port, free_ports
+from infra.probe import ask
 from schemas import topics
 
 
@@ -50,6 +51,14 @@ class Worker:
             return 0
         found = [line for line in text.splitlines() if line.startswith("qt_processed_total")]
         return int(sum(float(line.rsplit(" ", 1)[1]) for line in found))
+
+    def wait_ready(self, timeout_s: float = 180.0) -> None:
+        """Until it says so. Raises UserError."""
+        deadline = time.monotonic() + timeout_s
+        while why := ask(f"http://127.0.0.1:{self._port}/readyz", 2.0):
+            if self._popen.poll() is not None or time.monotonic() > deadline:
+                raise UserError("the worker did not get ready", why, self._log.read_text()[-2000:])
+            time.sleep(0.01)
 
     def wait_processed(self, n: int, timeout_s: float = 180.0) -> float:
         """Seconds from the first record to the n-th, to about 20 ms. Raises UserError when it dies or takes too long."""
