@@ -37,6 +37,15 @@ class Container(Process):
     def wait_ready(self, timeout_s: float = PATIENCE_S) -> None:
         super().wait_ready(timeout_s)
 
+    def stop(self, timeout_s: float = GRACE_S) -> bool:
+        """Waits: it has had its SIGTERM, and `podman run` itself dies of a second one that finds its container gone."""
+        assert self.popen is not None
+        try:
+            self.popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return super().stop(0.0)
+        return True
+
 
 @dataclass
 class ContainerStack(Stack):
