@@ -44,7 +44,10 @@ class File(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What serving needs of a manifest; results, recipes and calibration are for people and gates."""
+    """What serving needs of a manifest; results, recipes and calibration are for people and gates.
+
+    `importance`: share of each feature, of the tree members together; empty in manifests that were written before there was one.
+    """
 
     schema: int
     version: str
@@ -59,6 +62,7 @@ class Manifest(msgspec.Struct, frozen=True):
     calibration: dict[str, Any]
     files: dict[str, File]
     signature: str
+    importance: dict[str, float] = {}
 
 
 class Ensemble:

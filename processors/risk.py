@@ -8,7 +8,7 @@ The first row that applies decides:
 |  2 | its strategy is switched off                       | REFUSED STRATEGY_OFF                 |
 |  3 | a position stands on the same side                 | REFUSED POSITION_EXISTS              |
 |  4 | a position stands against it                       | CLOSE, or REFUSED OPPOSITE_IGNORED   |
-|  5 | the model supervisor blocks it                     | REFUSED MODEL_BIAS, MODEL_QUALITY    |
+|  5 | the model supervisor blocks it                     | REFUSED MODEL_, then its Block       |
 |  6 | the instrument may not be entered                  | REFUSED INSTRUMENT_OUTSIDE_UNIVERSE  |
 |  7 | an order of ours is under way                      | REFUSED ORDER_IN_FLIGHT              |
 |  8 | confidence below the governor's                    | REFUSED CONFIDENCE                   |

@@ -42,7 +42,7 @@ from processors import regime, serving, supervisor
 from processors.features.catalogue import INDEX, NAMES, feature_hash
 from processors.features.step import BAR_MS, WINDOW
 from processors.filters import from_text
-from processors.serving import Refusal, Serving
+from processors.serving import Drift, Refusal, Serving
 from processors.step import Context, Step
 from schemas import hot, ids
 from schemas.models import ModelVersion
@@ -98,10 +98,12 @@ class Answers(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """What the world has said beside the event: answers by id of the features, and versions that do not verify."""
+    """What the world has said beside the event: answers by id of the features, and of versions that are pointed at those that do
+    not verify, and how far each of the others is from what serves."""
 
     answers: Mapping[str, Answers]
     refused: Mapping[str, Refusal]
+    drifts: Mapping[str, Drift] = {}
 
 
 NOTHING: Final = Heard({}, {})
@@ -188,7 +190,7 @@ def step(state: State | None, event: Any, ctx: Context, heard: Heard = NOTHING) 
             return Step(_begun(state, event))
         case ModelVersion():
             decided_at = max((found.decided_at for found in ctx.states.values()), default=-1)
-            after, events = serving.point(state.serving or Serving(), event, decided_at, heard.refused)
+            after, events = serving.point(state.serving or Serving(), event, decided_at, heard.refused, heard.drifts)
             return Step(replace(state, serving=after), events)
     raise TypeError(f"signals does not take {type(event).__name__}")
 
@@ -478,6 +480,8 @@ def _decision(
 ) -> Proposal | Decision:
     known: dict[str, Any] = {}
     if prediction is not None:
+        pointers = ctx.states.get(MODEL)
+        drift = pointers.serving.drift(prediction.model_version) if pointers and pointers.serving else None
         known = {
             "prediction_id": prediction.event_id,
             "model_version": prediction.model_version,
@@ -486,6 +490,7 @@ def _decision(
             "edge": prediction.edge,
             "cost": ctx.policy.models.round_trip_cost if prediction.edge is not None else None,
             "volatility": prediction.volatility,
+            "importance_drift": drift.share if drift else None,
         }
     kind = Decision if action is Action.HOLD else Proposal
     return kind(

@@ -14,14 +14,16 @@ what it was about) is passed over.
 Rank: by (edge in the direction - cost) x probability of the side, where the model expects an edge, else 0; among equals by
 confidence, then by name. Then, in that order, each proposal of the model is judged by what came before it, and counted:
 
-| asked of the version's own signals                                                              | blocked  |
-|-------------------------------------------------------------------------------------------------|----------|
-| of the last `window`, more than `max_share` are on its side                                     | BIAS     |
-| the information coefficient of its predictions is below 0, by `quality_deviations` of chance    | QUALITY  |
+| asked of the version                                                                            | blocked          |
+|-------------------------------------------------------------------------------------------------|------------------|
+| it looks at other features than the one before it, by more than `max_importance_drift`          | IMPORTANCE_DRIFT |
+| of the last `window` of its signals, more than `max_share` are on its side                      | BIAS             |
+| the information coefficient of its predictions is below 0, by `quality_deviations` of chance    | QUALITY          |
 
-Signals that were blocked count as well: they are what the model says. The coefficient is that of all predictions of the last
-`quality_closes` candles whose horizon is over; horizons overlap and coins move together, so it is worth closes / horizon numbers,
-and its deviation by chance is one over their root. With fewer than half of the candles nothing is judged.
+The drift was judged when the version was pointed at (processors/serving.py), and every proposal carries it. Signals that were
+blocked count as well: they are what the model says. The coefficient is that of all predictions of the last `quality_closes`
+candles whose horizon is over; horizons overlap and coins move together, so it is worth closes / horizon numbers, and its deviation
+by chance is one over their root. With fewer than half of the candles nothing is judged.
 """
 
 from __future__ import annotations
@@ -167,7 +169,8 @@ def _ended(state: State, cause: ProposalBarrier, policy: Supervisor) -> tuple[St
     """Everything that waits is published."""
     wishes = ranked(Proposal.model_validate_json(text) for text in state.waiting)
     window, blocked, tallies = list(state.window), dict(state.blocked), state.tallies
-    versions = [wish.model_version for wish in wishes if wish.strategy is Strategy.MODEL]
+    drifts = {wish.model_version: wish.importance_drift for wish in wishes if wish.strategy is Strategy.MODEL}
+    versions = list(drifts)
     version = (versions or [tally.model_version for tally in tallies[-1:]] or [state.standing.model_version])[0]
     found = {name: quality(tallies, name, policy) for name in dict.fromkeys((version, *versions))}
     decisions, stopped = [], 0
@@ -202,6 +205,8 @@ def _ended(state: State, cause: ProposalBarrier, policy: Supervisor) -> tuple[St
                 poor=mine.poor,
                 wishes=len(wishes),
                 blocked=stopped,
+                importance_drift=drifts.get(version),
+                drifted=_drifted(drifts.get(version), policy),
             )
         ]
     after = replace(
@@ -216,6 +221,11 @@ def _ended(state: State, cause: ProposalBarrier, policy: Supervisor) -> tuple[St
 
 
 def _judged(wish: Proposal, window: Sequence[Signal], found: Quality, policy: Supervisor) -> tuple[Block | None, str]:
+    if _drifted(wish.importance_drift, policy):
+        return (
+            Block.IMPORTANCE_DRIFT,
+            f"importance drift {wish.importance_drift:.3f}, at most {policy.max_importance_drift:g} may be",
+        )
     longs, shorts, biased = bias(window, wish.model_version, policy)
     if wish.action.side is biased:
         most = max(longs, shorts)
@@ -223,6 +233,10 @@ def _judged(wish: Proposal, window: Sequence[Signal], found: Quality, policy: Su
     if found.poor:
         return Block.QUALITY, f"predictions of {found.closes} candles were wrong: coefficient {found.coefficient:+.3f}"
     return None, ""
+
+
+def _drifted(drift: float | None, policy: Supervisor) -> bool:
+    return drift is not None and drift > policy.max_importance_drift
 
 
 def _decision(wish: Proposal, rank: int, of: int, block: Block | None, why: str) -> Decision:

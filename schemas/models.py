@@ -8,7 +8,7 @@ from typing import Literal
 from schemas import ids
 from schemas.events import Event
 from schemas.numbered import Number, Numbered
-from schemas.units import UtcMs
+from schemas.units import Probability, UtcMs
 
 BUILT_IN = "built-in"
 """The version that comes with the package, or stands at QT_MODEL_DIR: what serves while nobody has chosen another."""
@@ -51,6 +51,9 @@ class ModelSwitch(Event):
 
     `active` decides every candle that closes at or after `from_at`, and none before; `before` did until then. REFUSED: `version` is
     not what it claims to be (`reason`, `detail`), and `active` is what serves all the same.
+
+    `importance_drift` of what serves: from 0, it looks at the same features as the version before it, to 1, at none of them; None:
+    it was not judged. `importance_detail` says why, or which features moved most.
     """
 
     type: Literal["model.switch"] = "model.switch"
@@ -63,3 +66,5 @@ class ModelSwitch(Event):
     from_at: UtcMs
     reason: str
     detail: str
+    importance_drift: Probability | None = None
+    importance_detail: str = ""

@@ -246,13 +246,15 @@ class Exits(Section):
 
 class Supervisor(Section):
     """Of the model's signals. More than `max_share` of the last `window` on one side blocks further entries that way; an
-    information coefficient of the last `quality_closes` candles that is below 0 by `quality_deviations` blocks all entries."""
+    information coefficient of the last `quality_closes` candles that is below 0 by `quality_deviations` blocks all entries; so
+    does an importance of features that is farther than `max_importance_drift`, 0..1, from the version's before (docs/models.md)."""
 
     mode: SupervisorMode = SupervisorMode.ENFORCED
     window: int = Field(default=20, ge=5, le=500)
     max_share: float = Field(default=0.70, ge=0.5, le=1)
     quality_closes: int = Field(default=288, ge=24, le=2016)
     quality_deviations: float = Field(default=1.645, gt=0, allow_inf_nan=False)
+    max_importance_drift: float = Field(default=0.35, ge=0, le=1)
 
 
 class Models(Section):

@@ -86,14 +86,16 @@ class Block(StrEnum):
 
     BIAS = "BIAS"
     QUALITY = "QUALITY"
+    IMPORTANCE_DRIFT = "IMPORTANCE_DRIFT"
 
 
 class Wish(InstrumentEvent):
     """What a strategy wants on this candle. `reference_price`: close of the candle; `candle_at`: its close time.
 
     What it was decided on, where a model knows it: `votes`, `probability` (that the price rises), `edge` (log return before cost,
-    signed), `cost` (of a round trip, by policy), `volatility` (of one candle over the horizon). `regime`: of the instrument.
-    `atr`: ATR14 of its hourly candles, a share of the price; None until fourteen are known.
+    signed), `cost` (of a round trip, by policy), `volatility` (of one candle over the horizon), `importance_drift` (of its version
+    against the one before it, as `model.switches` told it; None: not judged). `regime`: of the instrument. `atr`: ATR14 of its
+    hourly candles, a share of the price; None until fourteen are known.
     """
 
     strategy: Strategy
@@ -115,6 +117,7 @@ class Wish(InstrumentEvent):
     volatility: float | None = None
     regime: Regime | None = None
     atr: float | None = None
+    importance_drift: Probability | None = None
 
 
 class Proposal(Wish):
@@ -163,7 +166,7 @@ class Supervision(Event):
     `longs`, `shorts`: of the version's last signals, this round's among them. `biased`: the side that further entries may not
     take. `information_coefficient` and `hit_rate` of predictions whose horizon is over (`matured`, of `closes` candles); `at_best`:
     the upper end of the coefficient's interval; below 0 it is `poor`. `wishes`: in this round, `blocked` (or would be, by MONITOR)
-    of them.
+    of them. `importance_drift` as its wishes carry it, None without any; too large, the version has `drifted`.
     """
 
     type: Literal["model.supervision"] = "model.supervision"
@@ -180,3 +183,5 @@ class Supervision(Event):
     poor: bool
     wishes: int
     blocked: int
+    importance_drift: Probability | None = None
+    drifted: bool = False

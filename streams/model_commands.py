@@ -16,7 +16,7 @@ from infra.broker.admin import answers, offsets
 from infra.broker.reading import read_all
 from infra.errors import UserError
 from infra.settings import Settings
-from processors import control
+from processors import control, serving
 from schemas import topics
 from schemas.models import BUILT_IN, ModelSwitch, ModelVersion
 from schemas.operations import CommandKind
@@ -46,14 +46,15 @@ def versions(settings: Settings) -> dict[str, Any]:
 
 
 def told(settings: Settings, name: str) -> dict[str, Any]:
-    """The manifest of a version, whole. UserError when there is none."""
+    """The manifest of a version, whole, and `importance_drift`: as the log tells it, or what it would be if it were promoted now.
+    UserError when there is none."""
     try:
         found: dict[str, Any] = json.loads(_manifest(settings, name).read_bytes())
     except (OSError, ValueError) as e:
         raise UserError(
             f"no version {name} can be shown", str(e), "`quantum model list` names those of the registry (QT_MODEL_REGISTRY)"
         ) from e
-    return found
+    return found | {"importance_drift": _drift(settings, name, found)}
 
 
 def verified(settings: Settings, name: str) -> dict[str, Any]:
@@ -106,6 +107,19 @@ def _made_by(settings: Settings, command_id: str) -> ModelVersion | None:
         if headers.get("causation_id") == command_id.encode() and (value := message.value()) is not None:
             return ModelVersion.model_validate_json(value)
     return None
+
+
+def _drift(settings: Settings, name: str, manifest: dict[str, Any]) -> dict[str, Any]:
+    switches = list(_read(settings, topics.MODEL_SWITCHES, ModelSwitch)) if answers(settings.bootstrap, ANSWERS_S) else []
+    for switch in reversed(switches):
+        if switch.active == name and switch.outcome == "SERVING" and switch.importance_detail:
+            return {"share": switch.importance_drift, "detail": switch.importance_detail, "serving_from": switch.from_at}
+    now = switches[-1].active if switches else BUILT_IN
+    try:
+        reference = json.loads(_manifest(settings, now).read_bytes()).get("importance")
+    except (OSError, ValueError):
+        reference = None
+    return serving.drift(name, manifest.get("importance"), now, reference)._asdict() | {"serving_from": None}
 
 
 def _about(settings: Settings, name: str) -> dict[str, Any]:

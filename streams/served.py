@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -26,11 +26,12 @@ Window = NDArray[np.float32]
 class Served(Protocol):
     """A verified version, loaded and warm. `answer` blocks; windows are [1..n, features], oldest first.
 
-    `heavy`: a run takes milliseconds, and belongs off the event loop.
+    `heavy`: a run takes milliseconds, and belongs off the event loop. `importance`: shares by feature; empty: it does not tell.
     """
 
     version: str
     heavy: bool
+    importance: Mapping[str, float]
 
     def answer(self, windows: Sequence[Window]) -> list[Answer]: ...
 
@@ -58,6 +59,7 @@ def load(name: str, settings: Settings) -> Served:
 
 class _BuiltIn:
     heavy = False
+    importance: Mapping[str, float] = {}
 
     def __init__(self, name: str, model: Model) -> None:
         self._name, self._model = name, model
@@ -83,6 +85,7 @@ class _Whole:
 
     def __init__(self, model: Ensemble) -> None:
         self._model, self.version = model, model.version
+        self.importance: Mapping[str, float] = model.manifest.importance
         self._bars = model.manifest.window_bars
 
     def answer(self, windows: Sequence[Window]) -> list[Answer]:

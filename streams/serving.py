@@ -10,6 +10,7 @@ and again when the other is back: it is looked for every RETRY_S, with a new clo
 qt_model_info{version,role}           1 for what serves (`active`), is kept warm (`previous`), or scores beside it (`shadow`)
 qt_model_predictions_total{version}   vectors answered
 qt_model_latency_seconds_{count,sum}  runs of a model, one a barrier and version
+qt_model_importance_drift{version}    of what serves, against the version before it; absent: not judged
 qt_model_refused_total{reason}        versions that did not verify
 """
 
@@ -30,7 +31,8 @@ from infra.broker.admin import offsets
 from infra.broker.reading import read_all
 from infra.onnx import RUNTIME_ERRORS, ModelUnavailable, Unavailable
 from infra.settings import Settings
-from processors.serving import Refusal, Serving
+from processors import serving as pointers
+from processors.serving import Drift, Refusal, Serving
 from processors.signals import MODEL, UNASKED, Answer, Answers, Asked, Heard, State, asked
 from schemas import hot, topics
 from schemas.ids import event_id
@@ -63,7 +65,8 @@ class Server:
         self._loaded: dict[str, Served] = {}
         self._refused: dict[str, Refusal] = {}
         self._answers: dict[str, Answers] = {}
-        self.heard = Heard(self._answers, self._refused)
+        self._drifts: dict[str, Drift] = {}
+        self.heard = Heard(self._answers, self._refused, self._drifts)
         self._serving = Serving()
         self._hands = Hands(1, "models")
         self._peeked: dict[str, int] = {}
@@ -119,8 +122,15 @@ class Server:
         for name in dict.fromkeys(filter(None, (version.active, version.shadow))):
             await self._again(name, self._asked_to + 1)
         self._told = version.active if version.active in self._loaded else before.active
+        self._drifts.clear()
+        if version.active in self._loaded:
+            self._drifts[version.active] = self._drift(version.active, before.active)
         kept = {version.active, version.shadow, version.previous, *before.wanted}
         self._loaded = {name: served for name, served in self._loaded.items() if name in kept}
+
+    def _drift(self, name: str, before: str) -> Drift:
+        now, reference = (self._loaded[one].importance if one in self._loaded else None for one in (name, before))
+        return pointers.drift(name, now, before, reference)
 
     async def _ask(self, barrier: hot.Barrier, states: Mapping[str, Any]) -> None:
         self._answers.clear()
@@ -191,6 +201,7 @@ class Server:
             from_at=at,
             reason=refusal.reason,
             detail=refusal.detail,
+            **pointers.told(serving.drift(name)),
         )
         await self._outbox.send_now(switch)
         self._told = name
@@ -265,6 +276,11 @@ class Server:
             predictions.add_metric([version], n)
         yield predictions
         yield SummaryMetricFamily("qt_model_latency_seconds", "Runs of a model", self._runs, self._run_s)
+        drift = GaugeMetricFamily("qt_model_importance_drift", "Against the version before it", labels=["version"])
+        name = self._deciding or serving.active
+        if (judged := serving.drift(name)) is not None and judged.share is not None:
+            drift.add_metric([name], judged.share)
+        yield drift
         refused = CounterMetricFamily("qt_model_refused", "Versions that did not verify", labels=["reason"])
         for reason, n in list(self._refusals.items()):
             refused.add_metric([reason], n)

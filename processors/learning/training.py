@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors.features import kernel
-from processors.features.catalogue import FEATURE_SET, feature_hash
+from processors.features.catalogue import FEATURE_SET, NAMES, feature_hash
 from processors.learning import TREES, evaluation, export, skill
 from processors.learning.dataset import BARRIER, HV, WINDOW, Dataset, Market, digest
 from processors.learning.ensemble import OUTPUTS, Belief
@@ -111,6 +111,7 @@ def train(data: Dataset, plan: Plan, progress: Progress, *, parent: str | None =
             member.name: {"parameters": mine.parameters, "recipe": dict(member.recipe)}
             for member, mine in zip(plan.members, fitted, strict=True)
         },
+        "importance": importance([fitted[place] for place in fast]),
         "calibration": {"ensemble": _belief(ensemble), "fast": _belief(trees)},
         "walk_forward": evaluation.rounded(
             {**summary(results), "volatility_of_hv_50": {"pooled": baseline[0], "folds": evaluation.mean_and_spread(baseline[1:])}}
@@ -179,6 +180,12 @@ def apart(said: Mapping[str, Any], meant: Mapping[str, Floats], cost: float) -> 
             differs = differs[np.abs(np.abs(meant["edge"]) - cost) > 1e-6]
         worst = max(worst, float(np.max(differs, initial=0.0)))
     return worst
+
+
+def importance(members: Sequence[Fitted]) -> dict[str, float]:
+    """Share of each feature in what members that can tell have learnt of the return, each counting the same; empty: none has."""
+    told = [shares for member in members if (shares := member.importance) is not None and shares.sum() > 0.0]
+    return {name: round(float(share), 6) for name, share in zip(NAMES, np.mean(told, axis=0), strict=True)} if told else {}
 
 
 def libraries() -> dict[str, str]:

@@ -148,6 +148,10 @@ def test_the_manifest_tells_how_the_model_came_about(published: Path) -> None:
     assert told["parity"]["ensemble.onnx"]["rows"] > 8_000
     assert told["libraries"]["xgboost-cpu"]
     assert told["horizon_bars"] == HORIZON
+    importance = told["importance"]
+    assert (list(importance), max(importance, key=importance.get)) == (list(NAMES), NAMES[KNOWN])
+    assert sum(importance.values()) == pytest.approx(1.0, abs=1e-4)
+    assert registry.load(published, KEY, feature_hash()).manifest.importance == importance
 
 
 def refusal(directory: Path, key: str = KEY, features: str | None = None) -> Unavailable:

@@ -9,14 +9,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
 from infra.errors import UserError
 from infra.settings import Settings
 from processors import serving, signals
 from processors.features.catalogue import FEATURE_SET, NAMES, feature_hash
-from processors.serving import Refusal, Serving
-from processors.signals import MODEL, State
+from processors.serving import Drift, Refusal, Serving
+from processors.signals import MODEL, Heard, State
 from processors.step import Context
 from schemas import hot
 from schemas.ids import partition_of
@@ -196,6 +198,84 @@ def test_people_are_told_what_is_there_and_what_is_wrong(settings: Settings, mak
             ask(here, "m-a" if ask is model_commands.verified else "m-b")
         assert caught.value.why
         assert caught.value.do
+
+
+async def test_a_version_is_compared_with_the_one_before_it_and_keeps_what_was_said_of_it(
+    desk: Desk, settings: Settings, make_version: MakeVersion
+) -> None:
+    shares = {"m-a": {"ret_12": 0.7, "hv_50": 0.3}, "m-b": {"ret_12": 0.2, "vpt_20": 0.8}, "m-c": {"ret_12": 0.2, "vpt_20": 0.8}}
+    for name in shares:
+        make_version(settings.model_registry, name, p_up=0.9, key=KEY, importance=shares[name])
+    make_version(settings.model_registry, "m-old", p_up=0.9, key=KEY)
+    told = []
+    for number, name in enumerate(["m-a", "m-b", "m-a", "m-b", "m-c", "m-old", "m-a", BUILT_IN], 1):
+        (switch,) = await desk.point(pointers(number, name))
+        wishes = await desk.candle(number)
+        if name != BUILT_IN:
+            assert {wish.importance_drift for wish in wishes} == {switch.importance_drift}, (
+                "every decision carries what may block it"
+            )
+        told.append((name, switch.importance_drift))
+        metrics = CollectorRegistry(auto_describe=False)
+        metrics.register(desk.server)
+        said = metrics.get_sample_value("qt_model_importance_drift", {"version": name})
+        assert said == switch.importance_drift, "absent where nothing was judged"
+        if name == "m-b":
+            assert switch.importance_detail == "0.800 against m-a: vpt_20 +0.800, ret_12 -0.500, hv_50 -0.300"
+        if switch.importance_drift is None:
+            assert "not judged" in switch.importance_detail
+    assert told == [
+        ("m-a", None),  # the built-in version tells no importance
+        ("m-b", 0.8),
+        ("m-a", None),  # a rollback is no news about what one goes back to
+        ("m-b", 0.8),
+        ("m-c", 0.0),  # two in a row that agree
+        ("m-old", None),
+        ("m-a", None),
+        (BUILT_IN, None),
+    ]
+
+
+async def test_a_replay_without_the_registry_takes_the_drift_that_was_told(
+    desk: Desk, settings: Settings, make_version: MakeVersion
+) -> None:
+    for name, share in (("m-a", 1.0), ("m-b", 0.4)):
+        make_version(settings.model_registry, name, p_up=0.9, key=KEY, importance={"ret_12": share, "hv_50": 1 - share})
+    versions = [pointers(1, "m-a"), pointers(2, "m-b"), pointers(3, "m-a"), pointers(4, "m-b")]
+    said = [(await desk.point(version))[0] for version in versions]
+    state: State | None = None
+    for version, switch in zip(versions, said, strict=True):
+        heard = Heard({}, {}, {switch.active: Drift(switch.importance_drift, switch.importance_detail)})
+        ctx = Context("", 0, 0, Policy(), 0, "sim", {}, "", MODEL)
+        state, (again,) = signals.step(state, version, ctx, heard)
+        assert again.encode() == switch.encode()
+    assert state == desk.states[MODEL]
+
+
+def test_people_are_told_the_drift_before_they_promote(settings: Settings, make_version: MakeVersion) -> None:
+    make_version(settings.model_registry, "m-a", p_up=0.9, key=KEY, importance={"ret_12": 1.0})
+    found = model_commands.told(Settings(model_registry=settings.model_registry, kafka_bootstrap="127.0.0.1:9"), "m-a")
+    assert found["importance"] == {"ret_12": 1.0}
+    detail = "not judged: built-in tells no importance of features"
+    assert found["importance_drift"] == {"share": None, "detail": detail, "serving_from": None}
+
+
+SHARES = st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 9), min_size=1).map(
+    lambda parts: {name: part / sum(parts.values()) for name, part in parts.items()}
+)
+
+
+@given(SHARES, SHARES, SHARES)
+def test_drift_is_a_distance_from_nought_to_one(a: dict[str, float], b: dict[str, float], c: dict[str, float]) -> None:
+    def apart(x: dict[str, float], y: dict[str, float]) -> float:
+        share = serving.drift("x", x, "y", y).share
+        assert share is not None
+        return share
+
+    assert apart(a, a) == 0.0
+    assert 0.0 <= apart(a, b) == apart(b, a) <= 1.0
+    assert apart(a, c) <= apart(a, b) + apart(b, c) + 1e-5
+    assert apart(a, {"z": 1.0}) == 1.0
 
 
 async def test_a_mended_version_is_looked_at_again(desk: Desk, settings: Settings, make_version: MakeVersion) -> None:

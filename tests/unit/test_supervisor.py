@@ -198,6 +198,26 @@ def test_a_model_that_is_wrong_by_more_than_chance_opens_nothing(skill: float, p
     assert other.blocked is None
 
 
+def test_a_version_that_looks_elsewhere_than_the_one_before_it_opens_nothing_until_somebody_decides() -> None:
+    moved = [wish(1, NAMES[0], LONG, 0.004, importance_drift=0.5), wish(1, NAMES[1], SHORT, 0.003, importance_drift=0.5)]
+    scripted = wish(1, NAMES[2], strategy=Strategy.SCRIPTED, model_version=None)
+    events = [*WARM, *candle(1, [*moved, scripted])]
+    state, said = play(events)
+    assert {one.strategy: one.blocked for one in decisions(said)} == {
+        Strategy.MODEL: Block.IMPORTANCE_DRIFT,
+        Strategy.SCRIPTED: None,
+    }
+    assert "0.500" in decisions(said)[0].detail
+    assert state.blocked == {"IMPORTANCE_DRIFT/LONG": 1, "IMPORTANCE_DRIFT/SHORT": 1}
+    (seen,) = [one for one in supervisions(said) if one.wishes]
+    assert (seen.importance_drift, seen.drifted, seen.blocked) == (0.5, True, 2)
+    for policy in (Supervisor(mode=SupervisorMode.MONITOR), Supervisor(max_importance_drift=0.5)):
+        assert not any(one.blocked for one in decisions(play(events, policy)[1]))
+    for name, drift in (("m-b", 0.1), ("m-a", None)):
+        (other,) = decisions(play(candle(2, [wish(2, NAMES[0], model_version=name, importance_drift=drift)]), state=state)[1])
+        assert other.blocked is None, "another version, or one of which nothing was judged"
+
+
 def test_the_sequence_alone_decides_and_what_is_told_twice_counts_once() -> None:
     """Partitions interleave, a worker dies and tells again what it was about: each sequence gives the same as its clean copy."""
     chance = random.Random(7)
