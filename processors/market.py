@@ -7,6 +7,7 @@ partition with t < at stands before the tick. Frames end at market minutes, so t
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -202,6 +203,7 @@ class Marks:
         self._last: dict[str, float] = {}
         self._by_partition: dict[int, list[str]] = {}
         self._repeats: dict[int, tuple[int, int]] = {}
+        self._beside: frozenset[str] = frozenset()
         for name in sorted(instruments):
             self._by_partition.setdefault(partition_of(name), []).append(name)
 
@@ -214,6 +216,17 @@ class Marks:
         board.high = max(board.high, mark)
         board.low = min(board.low, mark)
         board.index, board.funding_rate, board.next_funding_at = index, funding_rate, next_funding_at
+
+    def beside(self, instruments: Iterable[str]) -> None:
+        """All that have a place beside those it began with. Who is not among them any more leaves: an old mark is no mark."""
+        wanted = frozenset(instruments)
+        for name in sorted(self._beside - wanted):
+            self._by_partition[partition_of(name)].remove(name)
+            self._boards.pop(name, None)
+            self._last.pop(name, None)
+        for name in sorted(wanted - self._beside):
+            insort(self._by_partition.setdefault(partition_of(name), []), name)
+        self._beside = wanted
 
     def last(self, instrument: str, price: float) -> None:
         self._last[instrument] = price

@@ -339,7 +339,7 @@ TRADE_EXIT_PLANS = Topic(
     None,
     ("instrument", "position_id", "revision"),
     ("exits",),
-    ("guardian", *_HISTORY),
+    ("guardian", "market", *_HISTORY),
     decision=True,
 )
 TRADE_EXIT_DECISIONS = Topic(

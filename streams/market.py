@@ -1,5 +1,5 @@
 """market: the exchange's public streams -> market.trades (past candles, frames, ticks) and market.marks; what it lists ->
-market.universe (streams/universe.py). Not Faust: an ingest loop.
+market.universe (streams/universe.py). Marks also of what is held and not streamed. Not Faust: an ingest loop.
 
 Order is the whole art. A new connection is opened first; then what was missed is fetched by REST, merged in market time and written
 as backfilled; then what the connection has brought meanwhile follows, duplicates dropped by id. Whatever is written is written in
@@ -27,6 +27,7 @@ from streams.loop import Loop, run_loop
 from streams.market_past import PAGE, began_anew, begin, missed
 from streams.market_tail import Tail, read_tail
 from streams.outlet import Outlet
+from streams.plans import PlanReader
 from streams.policy import PolicyReader
 from streams.universe import Watch, instruments_of
 
@@ -36,6 +37,8 @@ log = logs.get(__name__)
 PATIENCE_S = 10.0
 """How long the exchange may take to tell trades that its stream has skipped, before the hole is accepted and counted."""
 FLUSH_S = 2.0
+HELD_S = 3.0
+"""Wall seconds between two questions for the marks of what is held and not streamed: 10 of weight each."""
 LEAP_MS = 6 * 3_600_000
 """Further ahead of all that was heard no message is believed before the exchange, asked by REST, says the same time."""
 
@@ -44,8 +47,15 @@ class Gateway:
     """`run()` until cancelled, then `finish()`."""
 
     def __init__(
-        self, settings: Settings, venue: BinanceUsdm, outlet: Outlet, processed: Counter[str], symbols: Sequence[str]
+        self,
+        settings: Settings,
+        venue: BinanceUsdm,
+        outlet: Outlet,
+        processed: Counter[str],
+        symbols: Sequence[str],
+        planned: Callable[[], Iterable[str]] = tuple,
     ) -> None:
+        """`planned`: instruments with an exit plan as the log tells them."""
         self.holes = 0
         self.repairs = 0
         self.leaps = 0
@@ -57,6 +67,7 @@ class Gateway:
         self._source = source_of(settings)
         self.instruments = self._instruments = instruments_of(symbols)
         self._marks = Marks(self._source, self._instruments)
+        self._planned = planned
         self._cutter: Cutter | None = None
         self._pages: dict[str, list[PublicTrade]] = {}
         self._asked_at = 0
@@ -82,6 +93,7 @@ class Gateway:
             tasks.create_task(self._cut_what_is_due())
             tasks.create_task(self._tick())
             tasks.create_task(self._say_marks())
+            tasks.create_task(self._mark_what_is_held())
 
     async def finish(self) -> None:
         """After `run` has been cancelled: what is open, a last tick, and the log's word on all of it."""
@@ -163,6 +175,20 @@ class Gateway:
             if self._cutter is not None and self.ready:
                 await self._outlet.room()
                 self._outlet.send(self._marks.records(self.cutter.watermark, (slot % PARTITIONS,)))
+
+    async def _mark_what_is_held(self) -> None:
+        """A position in what is not streamed has an exit plan all the same, and that lives by marks."""
+        while True:
+            await asyncio.sleep(HELD_S)
+            wanted = set(self._planned()) - set(self._instruments)
+            found: list[MarkPrice] = []
+            if wanted:
+                with suppress(VenueError):
+                    found = [mark for mark in await self._venue.marks() if mark.instrument in wanted]
+            self._marks.beside(mark.instrument for mark in found)
+            for mark in found:
+                self._mark(mark)
+                self._marks.last(mark.instrument, mark.mark)
 
     def age_ms(self) -> int:
         return int(self.stream.silent_s * 1000)
@@ -274,16 +300,19 @@ def main(settings: Settings) -> None:
 
 async def work(loop: Loop) -> None:
     loop.tell(problems=lambda: ("the exchange has not said what it lists",), metrics=dict)
-    reader = PolicyReader(loop.settings.bootstrap)
+    reader, plans = PolicyReader(loop.settings.bootstrap), PlanReader(loop.settings)
     reader.start()
+    plans.start()
     try:
         async with BinanceUsdm(loop.settings, who="market", patient=True) as venue:
             await until(lambda: reader.ready)
             watch = Watch(venue, reader.current)
             symbols = await patiently("universe", lambda: watch.symbols(loop.settings.symbol_list))
-            await _stream(loop, Gateway(loop.settings, venue, loop.outlet, loop.counts.processed, symbols), watch)
+            counts = loop.counts.processed
+            await _stream(loop, Gateway(loop.settings, venue, loop.outlet, counts, symbols, plans.known), watch)
     finally:
         reader.stop()
+        plans.stop()
 
 
 async def _stream(loop: Loop, gateway: Gateway, watch: Watch) -> None:

@@ -1,4 +1,5 @@
-"""The exit plans of open positions, as far as the log has told them: for the guardian, which works without them too."""
+"""The exit plans of open positions, as far as the log has told them: for the guardian, which works without
+them too, and for the market, which marks what is held though nobody streams it."""
 
 from __future__ import annotations
 

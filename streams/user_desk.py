@@ -1,9 +1,10 @@
 """The account worker's effects: it owns the user stream, and asks the exchange for what the stream has not told.
 
 At every new connection (the stream is open first), and for every instrument that becomes ours: userTrades from where the log ends,
-written as backfilled; then what the stream has brought meanwhile. A trade is written once: dropped when the fold or what is in
-flight knows it. Snapshots watch over both: a position that the fills do not explain, and still do not when the stream has come
-past that moment, is asked for.
+written as backfilled; then what the stream has brought meanwhile. Instruments are those of the settings, and every other that the
+account has to do with: what the log has fills of, what is held, what an order of ours rests in, what the stream names. A trade is
+written once: dropped when the fold or what is in flight knows it. Snapshots watch over both: a position that the fills do not
+explain, and still do not when the stream has come past that moment, is asked for.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
@@ -66,7 +67,8 @@ class UserDesk:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._instruments = tuple(instrument_of(symbol) for symbol in settings.symbol_list)
+        self._clock = instrument_of(settings.symbol_list[0])
+        self._instruments = {instrument_of(symbol) for symbol in settings.symbol_list}
         self._source = Source(settings.market.partition(":")[0])
         self._outbox: Outbox | None = None
         self._live: set[int] = set()
@@ -113,6 +115,7 @@ class UserDesk:
     def on_live(self, partition: int, states: Mapping[str, State]) -> None:
         self._live.add(partition)
         self._states.update(states)
+        self._instruments.update(states)
         self._due |= {name for name in self._instruments if partition_of(name) == partition}
         if self._work is None or self._work.done():
             self._work = asyncio.ensure_future(self._run())
@@ -135,6 +138,14 @@ class UserDesk:
 
     def _holds(self, instrument: str) -> bool:
         return partition_of(instrument) in self._live
+
+    def _cover(self, instruments: Iterable[str]) -> None:
+        """What nobody has named, and the account has to do with all the same, is asked for from now on."""
+        for name in sorted(set(instruments) - self._instruments):
+            log.info("the account has to do with an instrument that no setting names", instrument=name)
+            self._instruments.add(name)
+            if self._holds(name):
+                self._due.add(name)
 
     # -- the stream
 
@@ -181,6 +192,7 @@ class UserDesk:
     async def _take(self, instrument: str, events: Sequence[OrderSeen]) -> None:
         """Of one instrument in order, beside those of others: in a crash a hundred stops fill at once."""
         async with self._turns[instrument]:
+            self._cover([instrument])
             for seen in events:
                 if not self._holds(instrument):
                     return
@@ -281,7 +293,7 @@ class UserDesk:
                     await asyncio.sleep(AFTER_FILL_S)
 
     async def _snapshot(self) -> None:
-        at = await self._venue.market_ms(self._instruments[0])
+        at = await self._venue.market_ms(self._clock)
         stated, held = await self._venue.account(), await self._venue.positions()
         self.equity = stated.equity
         await self._check(held, at)
@@ -306,6 +318,7 @@ class UserDesk:
             self._ask_again("the full comparison")
         listed = [*await self._venue.open_orders(), *await self._venue.open_algo_orders()]
         self._books_at = time.monotonic()
+        self._cover(o.instrument for o in listed if purpose_of(o.client_id) is not Purpose.FOREIGN)
         strange = {o.exchange_id: o for o in listed if purpose_of(o.client_id) is Purpose.FOREIGN and self._holds(o.instrument)}
         for exchange_id, order in strange.items():
             if exchange_id not in self._foreign:
@@ -322,7 +335,8 @@ class UserDesk:
         if stream is None:
             return
         quantities = {position.instrument: position.quantity for position in held}
-        for name in self._instruments:
+        self._cover(quantities)
+        for name in sorted(self._instruments):
             if not self._holds(name) or name in self._due:
                 continue
             flying = sum(self._flying.get(name, {}).values(), Decimal(0))

@@ -147,6 +147,22 @@ def test_whatever_comes_ids_are_whole_and_ticks_keep_their_promise(steps: list[t
     assert len({event.event_id for event in log}) == len(log)
 
 
+def test_what_is_held_beside_what_is_streamed_has_marks_while_it_is_held() -> None:
+    marks = Marks("synthetic", [BTC])
+
+    def told(*names: str) -> dict[str, float]:
+        marks.beside(names)
+        for name in (BTC, *names):
+            marks.mark(name, 100.0, 99.0, 0.0001, T0)
+            marks.last(name, 100.0)
+        return {mark.instrument: mark.mark for record in marks.records(T0) for mark in record.marks}
+
+    assert told().keys() == {BTC}
+    assert told(ETH).keys() == told(ETH).keys() == {BTC, ETH}
+    assert told().keys() == {BTC}, "an old mark is no mark"
+    assert told(ETH).keys() == {BTC, ETH}
+
+
 def test_marks_carry_the_range_since_the_record_before() -> None:
     marks = Marks("synthetic", [BTC, ETH])
     marks.mark(BTC, 100.0, 99.0, 0.0001, T0)
