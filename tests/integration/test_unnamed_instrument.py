@@ -1,67 +1,70 @@
-"""Positions in instruments that no setting names: the street tells their fills, plans them, protects them, and marks them."""
+"""Positions in instruments that no setting names: the street tells their fills, plans them, protects them, and marks them.
+
+The market stands still: whatever happens is by hand, or the street's answer to it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from infra.venue.binance.client import BinanceUsdm
-from infra.venue.port import VenueOrder
+from infra.venue.port import OrderRequest, VenueError
 from schemas import topics
-from schemas.ids import Purpose, purpose_of
-from schemas.trading import OrderType
+from schemas.ids import Purpose
+from schemas.trading import OrderState, OrderType
 
 pytestmark = pytest.mark.broker
 Eventually = Callable[[Callable[[], bool], float], None]
 BTC, ETH, SOL = (f"binance.usdm.{name}USDT" for name in ("BTC", "ETH", "SOL"))
 
 
-def resting(street: Any) -> list[VenueOrder]:
-    async def ask() -> list[VenueOrder]:
-        async with BinanceUsdm(street.direct) as venue:
-            return [*await venue.open_algo_orders(), *await venue.open_orders()]
-
-    return asyncio.run(ask())
-
-
-def covered(street: Any) -> set[str]:
-    """Instruments with a net of the street's own, not the guardian's."""
-    return {o.instrument for o in resting(street) if o.close_position and purpose_of(o.client_id) is Purpose.STOP}
-
-
-def laddered(street: Any) -> set[str]:
-    return {o.instrument for o in resting(street) if o.reduce_only and o.type is OrderType.LIMIT}
+def placed(street: Any, purpose: Purpose) -> set[str]:
+    """Instruments in which an order of the street's rests, or has rested."""
+    orders = [order for _, order in street.records(topics.TRADE_ORDERS)]
+    return {order.instrument for order in orders if order.purpose is purpose and order.state is OrderState.ACKED}
 
 
 def marked(street: Any) -> list[set[str]]:
     return [{mark.instrument for mark in event.marks} for _, event in street.records(topics.MARKET_MARKS)]
 
 
+def close_by_hand(street: Any) -> None:
+    async def close() -> None:
+        async with BinanceUsdm(street.direct) as venue:
+            for n, held in enumerate(await venue.positions()):
+                side = held.side.closes_with
+                order = OrderRequest(held.instrument, side, OrderType.MARKET, abs(held.quantity), f"web-{n}", reduce_only=True)
+                with suppress(VenueError):  # its stop was quicker
+                    await venue.place_order(order)
+
+    asyncio.run(close())
+
+
 @pytest.mark.timeout(300)
 def test_what_another_hand_opens_outside_of_the_settings_is_adopted_protected_and_let_go(
     street: Any, eventually: Eventually
 ) -> None:
+    street.by_hand("pause")
     street.by_hand("trade", symbol="SOLUSDT", side="SELL", quantity="1")
     workers = [street.worker(name, QT_SYMBOLS="BTCUSDT") for name in ("market", "account", "positions", "exits", "execution")]
     for worker in workers:
         worker.wait_ready(90)
-    eventually(lambda: SOL in covered(street), 60)  # nobody was there when it was opened
+    eventually(lambda: placed(street, Purpose.STOP) == {SOL}, 60)  # nobody was there when it was opened
     street.by_hand("trade", symbol="ETHUSDT", side="BUY", quantity="0.1")
-    eventually(lambda: covered(street) == {SOL, ETH}, 60)
-    eventually(lambda: laddered(street) == {SOL, ETH}, 60)  # a ladder is placed by marks
+    eventually(lambda: placed(street, Purpose.STOP) == {SOL, ETH}, 60)
+    eventually(lambda: {SOL, ETH} <= set().union(*marked(street)), 60)  # what trailing and the time stop live by
     said = [event for _, event in street.records(topics.TRADE_FILLS) if event.purpose is Purpose.FOREIGN]
-    assert {(fill.instrument, fill.side.value, fill.quantity, fill.backfilled) for fill in said} == {
-        (SOL, "SELL", Decimal(1), True),
-        (ETH, "BUY", Decimal("0.1"), True),  # the stream names it: asked for from its beginning
-    }
+    opened = {fill.instrument: fill for fill in reversed(said)}
+    assert (opened[SOL].side, opened[SOL].quantity, opened[SOL].backfilled) == ("SELL", Decimal(1), True)
+    assert (opened[ETH].side, opened[ETH].quantity) == ("BUY", Decimal("0.1"))
 
-    street.by_hand("trade", symbol="ETHUSDT", side="SELL", quantity="0.1")
-    street.by_hand("trade", symbol="SOLUSDT", side="BUY", quantity="1")
+    close_by_hand(street)
     eventually(lambda: {event.instrument for _, event in street.records(topics.TRADE_CLOSED)} == {SOL, ETH}, 60)
-    eventually(lambda: not resting(street), 90)
     before = len(marked(street))
-    eventually(lambda: set().union(*marked(street)[before + 36 :]) == {BTC}, 60)
+    eventually(lambda: set().union(*marked(street)[before + 60 :]) == {BTC}, 60)  # and no mark is told of what nobody holds
