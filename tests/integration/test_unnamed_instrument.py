@@ -7,43 +7,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from infra.venue.binance.client import BinanceUsdm
-from infra.venue.port import OrderRequest, VenueError
+from infra.venue.port import VenueOrder
 from schemas import topics
-from schemas.ids import Purpose
-from schemas.trading import OrderState, OrderType
+from schemas.ids import Purpose, purpose_of
 
 pytestmark = pytest.mark.broker
 Eventually = Callable[[Callable[[], bool], float], None]
 BTC, ETH, SOL = (f"binance.usdm.{name}USDT" for name in ("BTC", "ETH", "SOL"))
 
 
-def placed(street: Any, purpose: Purpose) -> set[str]:
-    """Instruments in which an order of the street's rests, or has rested."""
-    orders = [order for _, order in street.records(topics.TRADE_ORDERS)]
-    return {order.instrument for order in orders if order.purpose is purpose and order.state is OrderState.ACKED}
+def covered(street: Any) -> set[str]:
+    """Instruments in which a net of the street's own rests: no guardian is here."""
+
+    async def ask() -> list[VenueOrder]:
+        async with BinanceUsdm(street.direct) as venue:
+            return await venue.open_algo_orders()
+
+    resting = asyncio.run(ask())
+    return {order.instrument for order in resting if order.close_position and purpose_of(order.client_id) is Purpose.STOP}
 
 
 def marked(street: Any) -> list[set[str]]:
     return [{mark.instrument for mark in event.marks} for _, event in street.records(topics.MARKET_MARKS)]
-
-
-def close_by_hand(street: Any) -> None:
-    async def close() -> None:
-        async with BinanceUsdm(street.direct) as venue:
-            for n, held in enumerate(await venue.positions()):
-                side = held.side.closes_with
-                order = OrderRequest(held.instrument, side, OrderType.MARKET, abs(held.quantity), f"web-{n}", reduce_only=True)
-                with suppress(VenueError):  # its stop was quicker
-                    await venue.place_order(order)
-
-    asyncio.run(close())
 
 
 @pytest.mark.timeout(300)
@@ -55,16 +46,18 @@ def test_what_another_hand_opens_outside_of_the_settings_is_adopted_protected_an
     workers = [street.worker(name, QT_SYMBOLS="BTCUSDT") for name in ("market", "account", "positions", "exits", "execution")]
     for worker in workers:
         worker.wait_ready(90)
-    eventually(lambda: placed(street, Purpose.STOP) == {SOL}, 60)  # nobody was there when it was opened
+    eventually(lambda: covered(street) == {SOL}, 60)  # nobody was there when it was opened
     street.by_hand("trade", symbol="ETHUSDT", side="BUY", quantity="0.1")
-    eventually(lambda: placed(street, Purpose.STOP) == {SOL, ETH}, 60)
+    eventually(lambda: covered(street) == {SOL, ETH}, 60)
     eventually(lambda: {SOL, ETH} <= set().union(*marked(street)), 60)  # what trailing and the time stop live by
     said = [event for _, event in street.records(topics.TRADE_FILLS) if event.purpose is Purpose.FOREIGN]
     opened = {fill.instrument: fill for fill in reversed(said)}
     assert (opened[SOL].side, opened[SOL].quantity, opened[SOL].backfilled) == ("SELL", Decimal(1), True)
     assert (opened[ETH].side, opened[ETH].quantity) == ("BUY", Decimal("0.1"))
 
-    close_by_hand(street)
-    eventually(lambda: {event.instrument for _, event in street.records(topics.TRADE_CLOSED)} == {SOL, ETH}, 60)
+    street.by_hand("trade", symbol="SOLUSDT", side="BUY", quantity="1")
+    street.by_hand("trade", symbol="ETHUSDT", side="SELL", quantity="0.1")
+    eventually(lambda: not covered(street), 60)
+    assert {event.instrument for _, event in street.records(topics.TRADE_CLOSED)} == {SOL, ETH}
     before = len(marked(street))
     eventually(lambda: set().union(*marked(street)[before + 60 :]) == {BTC}, 60)  # and no mark is told of what nobody holds
