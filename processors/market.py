@@ -7,7 +7,6 @@ partition with t < at stands before the tick. Frames end at market minutes, so t
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -225,7 +224,8 @@ class Marks:
             self._boards.pop(name, None)
             self._last.pop(name, None)
         for name in sorted(wanted - self._beside):
-            insort(self._by_partition.setdefault(partition_of(name), []), name)
+            home = partition_of(name)
+            self._by_partition[home] = sorted([*self._by_partition.get(home, ()), name])
         self._beside = wanted
 
     def last(self, instrument: str, price: float) -> None:
