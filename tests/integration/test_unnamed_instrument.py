@@ -58,6 +58,6 @@ def test_what_another_hand_opens_outside_of_the_settings_is_adopted_protected_an
     street.by_hand("trade", symbol="SOLUSDT", side="BUY", quantity="1")
     street.by_hand("trade", symbol="ETHUSDT", side="SELL", quantity="0.1")
     eventually(lambda: not covered(street), 60)
-    assert {event.instrument for _, event in street.records(topics.TRADE_CLOSED)} == {SOL, ETH}
+    eventually(lambda: {event.instrument for _, event in street.records(topics.TRADE_CLOSED)} == {SOL, ETH}, 30)
     before = len(marked(street))
     eventually(lambda: set().union(*marked(street)[before + 60 :]) == {BTC}, 60)  # and no mark is told of what nobody holds
