@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 
 from infra.ports import free_ports
 from schemas import topics
+from streams.bench.scenarios.street import LiveStreet
 
 QUANTUM = (sys.executable, "-P", "-m", "streams.cli")
 PORTS = ("KAFKA_PORT", "KAFKA_CONTROLLER_PORT", "CLICKHOUSE_PORT", "EXCHANGE_PORT", "EXCHANGE_CONTROL_PORT")
@@ -77,6 +78,13 @@ class Run:
 
     def logs(self) -> list[Path]:
         return [path for path in (self.run_dir / "logs").rglob("*") if path.is_file()]
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStreet]:
+    """Broker, local exchange and the workers that protect, on a market that stands until somebody moves it."""
+    with LiveStreet(tmp_path_factory.mktemp("street") / "run") as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -82,6 +83,15 @@ class Member:
     def ready(self) -> bool:
         """It holds partitions, and time comes in."""
         return not ask(f"http://127.0.0.1:{self._probe}/readyz", 2.0)
+
+    def metric(self, name: str) -> float:
+        """By its probe; nan while it does not tell."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._probe}/metrics", timeout=2) as answer:
+                lines = answer.read().decode().splitlines()
+        except OSError:
+            return float("nan")
+        return next((float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"{name} ")), float("nan"))
 
     def tend(self) -> None:
         if not self.frozen and self.popen.poll() is not None:
@@ -161,9 +171,10 @@ class Street:
         self.kafka.wait_ready(READY_S)
         ensure_topics(self.kafka.bootstrap, self.specs())
         self._producer = Producer({"bootstrap.servers": self.kafka.bootstrap, "acks": "all", "logger": logs.librdkafka})
-        policy = self.policy()
-        about: dict[str, Any] = {"changed": [], "reason": "matrix", "actor": "matrix"}
-        self.write(PolicyVersion(event_id="matrix", at=1, version=1, digest=policy.digest, policy=policy, **about))
+        if "control" not in [name for name, _ in self._workers]:  # who alone writes the versions, and numbers them by its own state
+            policy = self.policy()
+            about: dict[str, Any] = {"changed": [], "reason": "matrix", "actor": "matrix"}
+            self.write(PolicyVersion(event_id="matrix", at=1, version=1, digest=policy.digest, policy=policy, **about))
         self.until(lambda: self.control("GET", "state") is not None, 60)
         for name, index in self._workers:
             self.members.append(self._bear(name, index))

@@ -37,7 +37,7 @@ class Scene:
 
     def entry(self, quantity: str = "1.00", **more: Any) -> Entry:
         """A LONG at market unless told otherwise, with a stop 2.5 % below the mark, which rests once it has filled."""
-        mark = D(self.street.control("GET", "state")["symbols"][self.symbol]["mark"])
+        mark = self.mark
         chosen: dict[str, Any] = {"order_type": OrderType.MARKET, "reference_price": mark, "not_after": START_T + DAYS_MS}
         chosen |= {"at": START_T, "quantity": D(quantity), "stop_price": (mark * D("0.975")).quantize(STEP)} | more
         return entry(f"{self.symbol}-{next(self.street.numbers)}", self.instrument, **chosen)
@@ -87,6 +87,10 @@ class Scene:
         self.street.write(wish)
 
     # -- what is seen
+
+    @property
+    def mark(self) -> Decimal:
+        return D(self.street.control("GET", "state")["symbols"][self.symbol]["mark"])
 
     @property
     def net(self) -> Decimal:
