@@ -142,7 +142,7 @@ class Guardian:
                 every = self.sweeps % FULL_EVERY == 0 or len(self._known) > FEW
                 done = await self._look(None if every else self._known)
                 self.sweeps += done
-                sweep_at = time.monotonic() + (self._settings.guardian_sweep_s if done else 1.0)
+                sweep_at = max(now + self._settings.guardian_sweep_s, time.monotonic()) if done else time.monotonic() + 1.0
             elif self._touched or (self._again is not None and _now_ms() >= self._again):
                 touched, self._touched = self._touched, set()
                 await self._look(touched)
