@@ -4,6 +4,7 @@ everything lifts nothing, the administrator's token does. One test: what a brake
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,16 @@ class Asked:
         self.street, self.scene = street, scene
 
     def verdict(self) -> dict[str, Any]:
+        """Risk's, once it has heard that what stood here, or was under way, is over."""
+        self.scene.settled()
+        for _ in range(20):
+            told = self._decided()
+            if told["reason"] not in ("POSITION_EXISTS", "ORDER_IN_FLIGHT"):
+                break
+            time.sleep(0.5)
+        return told
+
+    def _decided(self) -> dict[str, Any]:
         told = json.loads((Path(__file__).parents[1] / "golden" / "signal.decision.json").read_text())
         now = self.street.control("GET", "state")["market_t"]
         name = f"decision-{self.scene.symbol}-{next(self.street.numbers)}"
