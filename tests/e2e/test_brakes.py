@@ -18,7 +18,7 @@ from streams.bench.scenarios.street import NAMES, LiveStreet
 from streams.brake_commands import reset, resume, status, stop
 from streams.commands import set_policy
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
 FREE = {
     "emergency.errors_in_a_row": 1000,

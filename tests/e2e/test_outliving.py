@@ -13,7 +13,7 @@ from schemas.ids import Purpose, purpose_of
 from streams.bench.scenarios.scene import Scene
 from streams.bench.scenarios.street import NAMES, LiveStreet
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(500)]
 HELD, TAKEN = 20, 7
 WITH_STREAM_S, WITHOUT_S = 3.0, 12.0
 
