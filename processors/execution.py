@@ -77,7 +77,8 @@ def step(state: State | None, event: Any, context: Context) -> Step[State]:
         case Entry():
             return _planned(state, entry_intents(event, context.trace_id), event.at)
         case Exit():
-            return _planned(state, [exit_intent(event, context.trace_id)], event.at)
+            intent = exit_intent(event, context.trace_id)
+            return _told_again(state, intent, event.at) or _planned(state, [intent], event.at)
         case Order():
             return Step(fold(state, event))
         case Fill():
@@ -141,6 +142,18 @@ def _over(state: State, intent: Intent) -> str:
     if intent.not_after is None or state.market_at <= intent.not_after:
         return ""
     return f"{(state.market_at - intent.not_after) / 1000:.0f} s of venue time past its end"
+
+
+def _told_again(state: State, intent: Intent, at: int) -> Step[State] | None:
+    """Who wishes a second time has lost what came of the first, and waits for it: it is said once more, as the event that it was.
+    None for what is new."""
+    reason = "wished before"
+    if (known := state.intents.get(intent.first_id)) is not None:
+        return Step(state, [said(known, known.state, at, reason=reason)])
+    if (ended := state.finished.get(intent.first_id)) is None:
+        return None
+    filled = (intent.quantity or ZERO) if ended is OrderState.FILLED else ZERO
+    return Step(state, [said(intent, ended, at, reason=reason, filled=filled)])
 
 
 def _planned(state: State, wanted: Iterable[Intent], at: int, reason: str = "") -> Step[State]:

@@ -252,6 +252,23 @@ def test_the_old_stop_is_cancelled_after_the_new_one_rests() -> None:
     assert [todo for todo, _ in due(state)] == [Todo.SEND]
 
 
+def test_who_wishes_a_second_time_is_told_again_what_came_of_the_first() -> None:
+    """Exits, killed between the answer and its own memory of the wish, wishes the same again and waits for the answer."""
+    stop = ids.client_id(Purpose.STOP, "tighter")
+    place = wish(ExitAction.PLACE_STOP, stop, quantity=Decimal("0.01"), trigger_price=Decimal(60100))
+    state, _ = run(place)
+    state = say(state, stop, OrderState.SENDING, sent_at=1)
+    acked = intents.said(state.intents[stop], OrderState.ACKED, 5000, exchange_id="9")
+    state, _ = run(acked, state=state)
+    again, (told,) = run(place, state=state)
+    assert (told.event_id, told.state, told.exchange_id) == (acked.event_id, OrderState.ACKED, "9"), "the same event, said twice"
+    assert again == state
+    assert due(again) == []
+    ended, (over,) = run(update(stop, "CANCELED"), state=again)
+    _, (told,) = run(place, state=ended)
+    assert (told.event_id, told.state) == (over.event_id, OrderState.CANCELED)
+
+
 @pytest.mark.parametrize(
     ("status", "reached"),
     [
