@@ -29,6 +29,7 @@ from infra.ports import free_ports
 from tests.kube import built
 
 TOKEN = "of-this-run-alone"
+BUSY, BUSY_TIMES = 429, 30
 DEFINITIONS = (
     ("github.com/prometheus-operator/prometheus-operator", "v0.85.0", "example/prometheus-operator-crd/monitoring.coreos.com_"),
     ("github.com/kedacore/keda/v2", "v2.21.0", "config/crd/bases/keda.sh_"),
@@ -131,12 +132,16 @@ class Cluster:
         headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
         body = json.dumps(told).encode() if told is not None else None
         asked = urllib.request.Request(f"{self.url}{path}", body, headers, method=method)
-        try:
-            with urllib.request.urlopen(asked, timeout=30, context=self._trusted) as answer:
-                found: dict[str, Any] = json.loads(answer.read())
-                return found
-        except urllib.error.HTTPError as e:
-            raise Refused(e.read().decode()) from e
+        for left in range(BUSY_TIMES, -1, -1):
+            try:
+                with urllib.request.urlopen(asked, timeout=30, context=self._trusted) as answer:
+                    found: dict[str, Any] = json.loads(answer.read())
+                    return found
+            except urllib.error.HTTPError as e:
+                if e.code != BUSY or not left:
+                    raise Refused(e.read().decode()) from e
+                time.sleep(1.0)  # the storage of a definition that has just been made is on its way
+        raise AssertionError("unreachable")
 
     # -- the processes
 
