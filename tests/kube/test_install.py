@@ -158,7 +158,7 @@ def volumes_aside(release: Release) -> dict[str, dict[str, Any]]:
     return {
         name: each
         for name, each in release.objects().items()
-        if each["kind"] != "PersistentVolumeClaim" or name == "PersistentVolumeClaim/models"
+        if not name.startswith("PersistentVolumeClaim/") or name == "PersistentVolumeClaim/models"
     }
 
 
