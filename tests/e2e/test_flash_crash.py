@@ -29,7 +29,7 @@ from streams.bench.matrix.exchange import EVERY_MS, symbols
 from streams.bench.matrix.street import Street, Waits
 from streams.envelope import decode
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.full, pytest.mark.timeout(400)]
 
 PLANS = 100
 CONDITIONAL_MOST, ORDERS_MOST = 200, 300
