@@ -37,6 +37,16 @@ def ask(url: str, timeout_s: float) -> str:
         return "does not answer"
 
 
+def told_metrics(port: int, timeout_s: float = 2.0) -> list[str]:
+    """The lines of /metrics of a process on this machine; none while it does not answer."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=timeout_s) as answer:
+            text: str = answer.read().decode()
+    except OSError:
+        return []
+    return text.splitlines()
+
+
 class Probe:
     """`status`: more to tell in /status, as JSON (nothing secret)."""
 

@@ -20,7 +20,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
@@ -33,6 +32,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from infra import children, logs
 from infra.errors import UserError
 from infra.ports import free_port
+from infra.probe import told_metrics
 from processors import exits
 from schemas import hot, ids, topics
 from schemas.events import Event
@@ -240,19 +240,12 @@ class Street:
 
     def _applied(self) -> int:
         """Marks records that this life of the worker has applied."""
-        found = [line for line in self._metrics() if line.startswith("qt_processed_total") and "market.marks" in line]
+        found = [line for line in told_metrics(self._port) if line.startswith("qt_processed_total") and "market.marks" in line]
         return int(sum(float(line.rsplit(" ", 1)[1]) for line in found))
 
     def _caught_up(self) -> bool:
-        lag = [line for line in self._metrics() if line.startswith("qt_lag") and "market.marks" in line]
+        lag = [line for line in told_metrics(self._port) if line.startswith("qt_lag") and "market.marks" in line]
         return bool(lag) and self._applied() > 0 and all(float(line.rsplit(" ", 1)[1]) == 0 for line in lag)
-
-    def _metrics(self) -> list[str]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=2) as answer:
-                return cast(bytes, answer.read()).decode().splitlines()
-        except OSError:
-            return []
 
     def _until(self, what: str, done: Any, pause_s: float = 0.02) -> None:
         deadline = time.monotonic() + LIMIT_S

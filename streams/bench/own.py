@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from infra.broker.admin import TopicSpec, ensure_topics
 from infra.broker.embedded import EmbeddedKafka
 from infra.errors import UserError
 from infra.ports import free_port, free_ports
-from infra.probe import ask
+from infra.probe import ask, told_metrics
 from schemas import topics
 
 
@@ -44,12 +43,7 @@ class Worker:
 
     def processed(self) -> int:
         """Records applied so far; 0 while it does not answer."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=2) as answer:
-                text = answer.read().decode()
-        except OSError:
-            return 0
-        found = [line for line in text.splitlines() if line.startswith("qt_processed_total")]
+        found = [line for line in told_metrics(self._port) if line.startswith("qt_processed_total")]
         return int(sum(float(line.rsplit(" ", 1)[1]) for line in found))
 
     def wait_ready(self, timeout_s: float = 180.0) -> None:

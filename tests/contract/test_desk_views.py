@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,8 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from infra.clickhouse import aggregates, views
-from infra.clickhouse.embedded import EmbeddedClickHouse
-from infra.clickhouse.migrate import connect, migrate
 from infra.clickhouse.rows import Record
 from infra.clickhouse.writer import Writer
-from infra.ports import free_port
 from schemas import topics
 
 WALL = int(time.time()) // 3600 * 3_600_000
@@ -30,21 +26,6 @@ ENTRY, STOP = "e-ltcivjxbwiszj5d3seaonkiv", "s-ovz7sagv7rsrziwnmgz4pf7s"
 OTHER = "e-aaaaaaaaaaaaaaaaaaaaaaaa"
 FUNDING_AT = MARKET + 10 * MINUTE
 VIEWS = {view.name: view for view in views.declared()}
-
-
-@pytest.fixture(scope="module")
-def sql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    folder: Path = tmp_path_factory.mktemp("clickhouse")
-    server = EmbeddedClickHouse(folder / "data", free_port())
-    server.start()
-    try:
-        server.wait_ready()
-        migrate(server.url, "quantum")
-        write(Writer(server.url, "quantum", topics.ALL))
-        with connect(server.url, "quantum") as client:
-            yield client
-    finally:
-        server.stop()
 
 
 def write(writer: Writer) -> None:

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from decimal import Decimal
 from decimal import Decimal as D
 from pathlib import Path
 from typing import Any
 
-import pytest
 from clickhouse_connect.driver.client import Client
 
-from infra.clickhouse.embedded import EmbeddedClickHouse
-from infra.clickhouse.migrate import connect, migrate
 from infra.clickhouse.rows import Record
 from infra.clickhouse.writer import Writer
-from infra.ports import free_port
 from processors import exits, positions
 from processors.filters import Filters
 from processors.step import Context
@@ -52,21 +47,6 @@ NOW = int(time.time() * 1000)
 BTC, ETH, SOL = "binance.usdm.BTCUSDT", "binance.usdm.ETHUSDT", "binance.usdm.SOLUSDT"
 ENTRY, STOP = client_id(Purpose.ENTRY, "1"), client_id(Purpose.STOP, "1")
 PRICE, QUANTITY = Decimal(64000), Decimal("0.5")
-
-
-@pytest.fixture(scope="module")
-def sql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    folder: Path = tmp_path_factory.mktemp("clickhouse")
-    server = EmbeddedClickHouse(folder / "data", free_port())
-    server.start()
-    try:
-        server.wait_ready()
-        migrate(server.url, "quantum")
-        write(Writer(server.url, "quantum", topics.ALL))
-        with connect(server.url, "quantum") as client:
-            yield client
-    finally:
-        server.stop()
 
 
 def write(writer: Writer) -> None:

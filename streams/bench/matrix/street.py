@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -24,7 +23,7 @@ from infra.broker.embedded import EmbeddedKafka
 from infra.errors import UserError
 from infra.paths import CHECKOUT
 from infra.ports import free_port, free_ports
-from infra.probe import ask
+from infra.probe import ask, told_metrics
 from infra.venue import by_hand
 from infra.venue.binance.filters import instrument_of
 from schemas import hot, topics
@@ -86,12 +85,9 @@ class Member:
 
     def metric(self, name: str) -> float:
         """By its probe; nan while it does not tell."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._probe}/metrics", timeout=2) as answer:
-                lines = answer.read().decode().splitlines()
-        except OSError:
-            return float("nan")
-        return next((float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"{name} ")), float("nan"))
+        return next(
+            (float(line.rsplit(" ", 1)[1]) for line in told_metrics(self._probe) if line.startswith(f"{name} ")), float("nan")
+        )
 
     def tend(self) -> None:
         if not self.frozen and self.popen.poll() is not None:
