@@ -1,6 +1,8 @@
 """What we change in Faust's Kafka transport, all in one place; tests/unit/test_driver.py pins what it leans on.
 
 - Positions: after a rebalance Faust seeks to Kafka's committed offsets; we seek to those of our own state (streams/store.py).
+- Batches: an agent's event is a few records of one partition, not one. Faust makes four tasks for each message that it hands on,
+  more work than most decisions are.
 - Assignment: partition p of every input goes to the same member, whatever the number of members; or all to one.
 - A record that aiokafka cannot parse (a header key that is no UTF-8) is handed on as one that nobody can decode: poison.
 - Commits carry the generation of the assignment that they belong to: a worker that has silently rejoined proves nothing.
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,10 +23,11 @@ import faust
 from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 from aiokafka.errors import IllegalStateError, KafkaError
-from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from aiokafka.structs import ConsumerRecord, OffsetAndMetadata, TopicPartition
 from faust.sensors.monitor import Monitor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from faust.types.tuples import ConsumerMessage
 
 from infra.broker.reading import first_offset
 from schemas import topics
@@ -83,11 +86,58 @@ class OneActive(CoPartitioned):
         return members[0]
 
 
+BATCH_RECORDS = 16
+"""Few enough that other partitions are not kept waiting: they take turns."""
+
+
+class Batch(ConsumerMessage):
+    """The message that an agent's event carries: `records`, in order, of one topic and partition, fetched in one generation."""
+
+    __slots__ = ("records",)
+
+    def __init__(self, tp: TP, records: Sequence[ConsumerRecord], generation_id: int) -> None:
+        last = records[-1]  # where Faust stands behind it
+        super().__init__(*tp, last.offset, 0.0, last.timestamp_type, None, None, b"", None, 0, 0, tp, generation_id=generation_id)
+        self.records = records
+
+
+def in_turns(
+    fetched: Mapping[TP, Sequence[ConsumerRecord]], most: int = BATCH_RECORDS
+) -> Iterator[tuple[TP, Sequence[ConsumerRecord]]]:
+    """A few records of each partition, then the next few of each: in order within a partition."""
+    rest = [(tp, records, 0) for tp, records in fetched.items()]
+    while rest:
+        for tp, records, at in rest:
+            yield tp, records[at : at + most]
+        rest = [(tp, records, at + most) for tp, records, at in rest if at + most < len(records)]
+
+
 class Positions(driver.Consumer):
     """Seeks to where the state stands. `app.positions` gives {TP: offset}, or None to leave it to the committed offsets."""
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
         return Thread(self, loop=self.loop, beacon=self.beacon)
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Batch]]:
+        """As Faust's own, which stops in the same places; what it hands on are batches."""
+        fetched, active = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        if fetched is None or self.should_stop:
+            return
+        if not self.flow_active:
+            await self._seek_back()
+            return
+        for tp, records in in_turns(fetched):
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            if active is None or tp in active or tp in self._buffered_partitions:
+                yield tp, Batch(tp, records, generation)
+
+    async def _seek_back(self) -> None:
+        try:
+            await self.perform_seek()
+        except Exception as e:  # Faust's word for it: the flow stands still, and what resumes it seeks again
+            self.log.warning("not sought back while the flow stands: %s", e)
 
     async def perform_seek(self) -> None:
         found = cast(App, self.app).positions()

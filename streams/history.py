@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from aiokafka.errors import KafkaError
-from aiokafka.structs import OffsetAndMetadata
+from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 from confluent_kafka import KafkaException
 from faust.types import TP
 from prometheus_client import REGISTRY
@@ -105,14 +105,14 @@ class History:
     async def take(self, stream: Any) -> None:
         self._gaps.queue = stream.channel.queue
         async for event in stream.noack().events():
-            message = event.message
-            lane = self._lanes.get((message.topic, message.partition))
-            if lane is not None and message.offset == lane.next and self._lanes.room.is_set():
-                self._lanes.append(lane, _record(message))
-            else:
-                await self._take_slowly(message)
+            for message in event.message.records:
+                lane = self._lanes.get((message.topic, message.partition))
+                if lane is not None and message.offset == lane.next and self._lanes.room.is_set():
+                    self._lanes.append(lane, _record(message))
+                else:
+                    await self._take_slowly(message)
 
-    async def _take_slowly(self, message: Any) -> None:
+    async def _take_slowly(self, message: ConsumerRecord) -> None:
         place = (message.topic, message.partition)
         while True:
             await self._open.wait()
@@ -400,10 +400,8 @@ class History:
         return await self._reads.do(call, *args)
 
 
-def _record(message: Any) -> Record:
-    return Record(
-        message.partition, message.offset, round(message.timestamp * 1000), message.key, message.value, message.headers or ()
-    )
+def _record(message: ConsumerRecord) -> Record:
+    return Record(message.partition, message.offset, message.timestamp, message.key, message.value, message.headers)
 
 
 def main(settings: Settings) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
+from aiokafka.structs import ConsumerRecord
 from faust.exceptions import ProducerSendError
 
 from infra import logs
@@ -74,16 +75,18 @@ class Runner:
             self.gaps.queue = stream.channel.queue
             try:
                 async for event in stream.noack().events():
-                    await self._take(event.message)
+                    batch = event.message
+                    for record in batch.records:
+                        await self._take(batch.generation_id, record)
             except Exception as e:  # the agent's outermost loop: whatever gets here ends the process by name
                 self.app.process.fail(e)
 
         return take_all
 
-    async def _take(self, message: Any) -> None:
+    async def _take(self, generation: int, message: ConsumerRecord) -> None:
         """Ours, of this assignment, and the next one: else it is dropped, or the gap before it is closed."""
         era = self.keeper.era
-        if era is None or message.generation_id != era.generation:
+        if era is None or generation != era.generation:
             return
         share = era.shares.get(message.partition)
         if share is None:
@@ -100,7 +103,7 @@ class Runner:
                 return
         await self._apply(era, share, message)
 
-    async def _apply(self, era: Era, share: Share, message: Any) -> None:
+    async def _apply(self, era: Era, share: Share, message: ConsumerRecord) -> None:
         topic, partition, offset, value = message.topic, message.partition, message.offset, message.value
         changes: list[tuple[Share, str, Any]] = []
         event: Any = None
@@ -117,8 +120,7 @@ class Runner:
                     await self.stage.prepare(event, MappingProxyType(era.states))
                     if self.keeper.era is not era:
                         return
-                logged_ms = round(message.timestamp * 1000)
-                cause = cause_of(event.event_id, topic, partition, offset, message.headers, logged_ms)
+                cause = cause_of(event.event_id, topic, partition, offset, message.headers, message.timestamp)
                 changes, events = self._decide(era, share, event, topic, offset, cause.trace_id)
                 if events:
                     await self._send_all(era, events, cause)
@@ -146,19 +148,19 @@ class Runner:
             share.market_at, era.market_at = come_to, max(come_to, era.market_at)
         self.counts.processed[topic] += 1
         self.counts.last_at[topic] = time.monotonic()
-        self.counts.record_at[topic] = message.timestamp
+        self.counts.record_at[topic] = message.timestamp / 1000
         if era.behind:
             self._catch_up(era, share)
         if event is not None and self.stage.written_first(event):
             await self.keeper.flush()
 
-    async def _come_to(self, era: Era, event: Any, message: Any) -> int:
+    async def _come_to(self, era: Era, event: Any, message: ConsumerRecord) -> int:
         """The market time that is reached with this record; 0 when it proves none. Raises RunsAhead."""
         if topics.BY_NAME[message.topic].wall:
             return 0
         at = time_of(event)
         if at > era.market_at + STEP_MS:
-            place = Place(message.topic, message.partition, message.offset, round(message.timestamp * 1000))
+            place = Place(message.topic, message.partition, message.offset, message.timestamp)
             return at if await self.clock.check(at, era.market_at, place) else 0
         return at
 
@@ -201,7 +203,7 @@ class Runner:
             if self.keeper.era is not era:
                 return
 
-    async def _bury(self, message: Any, error: Exception) -> None:
+    async def _bury(self, message: ConsumerRecord, error: Exception) -> None:
         """To dead.letters, acknowledged before the record counts as taken."""
         self.counts.dead_letters += 1
         letter = dead_letter(self.stage.name, message.topic, message.partition, message.offset, message.value, error)

@@ -163,9 +163,9 @@ class Street:
         self._rounds(rounds)
         self._start()
         total = rounds * ids.PARTITIONS
-        self._until("the first record is applied", lambda: self._applied() > 0, 0.002)
+        self._until("the first record is applied", lambda: self._applied() > 0, 0.1)
         first, began, cpu = self._applied(), time.monotonic(), self._cpu_s()
-        self._until("the backlog is applied", lambda: self._applied() >= total, 0.01)
+        self._until("the backlog is applied", lambda: self._applied() >= total)
         marks = (total - first) / total * rounds * len(NAMES)
         self._cpu_us = (self._cpu_s() - cpu) / marks * 1e6
         return marks / (time.monotonic() - began)
@@ -247,7 +247,8 @@ class Street:
         lag = [line for line in told_metrics(self._port) if line.startswith("qt_lag") and "market.marks" in line]
         return bool(lag) and self._applied() > 0 and all(float(line.rsplit(" ", 1)[1]) == 0 for line in lag)
 
-    def _until(self, what: str, done: Any, pause_s: float = 0.02) -> None:
+    def _until(self, what: str, done: Any, pause_s: float = 0.25) -> None:
+        """Metrics cost the worker milliseconds each time they are told."""
         deadline = time.monotonic() + LIMIT_S
         while not done():
             assert self._worker is not None

@@ -79,12 +79,11 @@ def lose(names: list[str]) -> None:
     original = Positions.getmany
 
     async def getmany(self: Any, timeout: float) -> Any:
-        async for tp, message in original(self, timeout):
-            name = f"{tp.topic}/{tp.partition}/{message.offset}"
-            if name in todo:
-                todo.discard(name)
-                continue
-            yield tp, message
+        async for tp, batch in original(self, timeout):
+            lost = {name: each for each in batch.records if (name := f"{tp.topic}/{tp.partition}/{each.offset}") in todo}
+            todo.difference_update(lost)
+            batch.records = [each for each in batch.records if each not in lost.values()]
+            yield tp, batch
 
     Positions.getmany = getmany  # type: ignore[method-assign]
 

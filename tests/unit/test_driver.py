@@ -14,8 +14,9 @@ from faust.tables import recovery
 from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
 
-from streams.driver import CoPartitioned, OneActive, Positions, Silent, Thread
+from streams.driver import CoPartitioned, OneActive, Positions, Silent, Thread, in_turns
 
 
 def test_the_versions_are_those_we_have_read() -> None:
@@ -113,3 +114,28 @@ def test_a_topic_that_the_metadata_lacks_is_assigned_by_the_registrys_word() -> 
     blind = SimpleNamespace(partitions_for_topic=lambda name: None)
     found = CoPartitioned.assign(blind, members("a", "trade.fills", "control.commands"))
     assert dict(found["a"].assignment) == {"trade.fills": list(range(12)), "control.commands": [0]}
+
+
+def test_batches_take_turns_and_lose_no_record() -> None:
+    fetched = {TP("marks", 0): list(range(40)), TP("orders", 0): list(range(5)), TP("marks", 1): list(range(16))}
+    seen: dict[TP, list[int]] = {tp: [] for tp in fetched}
+    turns = []
+    for tp, records in in_turns(fetched, 16):
+        seen[tp] += records
+        turns.append((*tp, len(records)))
+    assert seen == fetched
+    assert turns == [("marks", 0, 16), ("orders", 0, 5), ("marks", 1, 16), ("marks", 0, 16), ("marks", 0, 8)]
+
+
+def test_our_way_of_handing_on_stops_where_fausts_does() -> None:
+    source = inspect.getsource(Consumer.getmany)
+    assert order(
+        source,
+        "_wait_next_records(timeout)",
+        "records is None or self.should_stop",
+        "if self.flow_active:",
+        "if not self.flow_active:",
+        "new_generation_id != generation_id",
+        "self._buffered_partitions",
+        "perform_seek",
+    )
