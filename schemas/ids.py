@@ -7,7 +7,6 @@ client id    e-<24 characters>           an order on the exchange; the prefix te
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 from enum import StrEnum
@@ -51,8 +50,20 @@ def symbol_of(name: str) -> str:
 
 def _digest(words: tuple[object, ...], size: int) -> str:
     text = "\x1f".join(str(word) for word in words)
-    raw = hashlib.blake2b(text.encode(), digest_size=size).digest()
-    return base64.b32encode(raw).decode().rstrip("=").lower()
+    return _base32(hashlib.blake2b(text.encode(), digest_size=size).digest())
+
+
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
+_SHIFTS = {15: (0, range(110, -1, -10)), 16: (2, range(120, -1, -10))}
+
+
+def _base32(raw: bytes) -> str:
+    """RFC 4648 in lower case without padding, of 15 or 16 bytes: ids are made by the thousand, the library's way is three times
+    as slow."""
+    pad, shifts = _SHIFTS[len(raw)]
+    number = int.from_bytes(raw, "big") << pad
+    return "".join([_PAIRS[number >> shift & 1023] for shift in shifts])
 
 
 def event_id(type_: str, *causes: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 
 import pytest
@@ -76,3 +77,8 @@ def test_the_reason_of_a_close_can_be_read_back(reason: ExitReason) -> None:
     for n in (0, order_ids.MAX_CLOSES - 1):
         name = order_ids.attempt_id(order_ids.close_id("position", reason, n), order_ids.MAX_ATTEMPTS)
         assert order_ids.close_reason(name, ("position", "entry")) is reason
+
+
+@given(st.binary(min_size=15, max_size=16))
+def test_the_words_of_ids_are_base32_of_the_library(raw: bytes) -> None:
+    assert ids._base32(raw) == base64.b32encode(raw).decode().rstrip("=").lower()
