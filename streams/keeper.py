@@ -55,6 +55,16 @@ class Era:
             self.states.update(share.states())
 
 
+class Proof:
+    """A proof of ownership that has not begun yet: who asks now may share it."""
+
+    given: asyncio.Future[None]
+
+    def __init__(self, era: Era) -> None:
+        self.era = era
+        self.partitions: set[int] = set()
+
+
 class Holder(Protocol):
     """Who works with what is kept."""
 
@@ -79,6 +89,7 @@ class Keeper:
         self._turn = 0
         self._drained = False
         self._flushing, self._committing = asyncio.Lock(), asyncio.Lock()
+        self._proof: Proof | None = None
         app.on_partitions_revoked.connect(self._on_revoked)
         app.on_rebalance_complete.connect(self._on_assigned)
         app.positions = self.positions
@@ -215,14 +226,28 @@ class Keeper:
         era.agreed_at = self._counts.committed_at = time.monotonic()
 
     async def prove_ownership(self, partition: int) -> None:
-        """Commits again what is committed. Raises NotOwner when the broker, or a new assignment, says that we are not."""
+        """Commits again what is committed. Raises NotOwner when the broker, or a new assignment, says that we are not.
+
+        A commit that begins after several have asked is the proof of all of them; who asks while one is under way has the next.
+        """
         era = self.era
         if era is None or partition not in era.shares:
             raise NotOwner(f"partition {partition} of {self._stage.name} is not ours")
-        async with self._committing:
-            await self._commit_as(era, {tp: offset for tp, offset in era.committed.items() if tp[1] == partition})
+        proof = self._proof
+        if proof is None or proof.era is not era:
+            proof = self._proof = Proof(era)
+            proof.given = asyncio.ensure_future(self._prove(proof))
+        proof.partitions.add(partition)
+        await asyncio.shield(proof.given)
         if self.era is not era:
             raise NotOwner(f"partition {partition} of {self._stage.name} was assigned anew")
+
+    async def _prove(self, proof: Proof) -> None:
+        async with self._committing:
+            if self._proof is proof:  # from here on it proves nothing for whoever asks
+                self._proof = None
+            offsets = {tp: offset for tp, offset in proof.era.committed.items() if tp[1] in proof.partitions}
+            await self._commit_as(proof.era, offsets)
 
     async def check_membership(self) -> None:
         """Now and then a commit that advances nothing. Refused for long without a rebalance: the group has lost us, begin anew."""

@@ -23,6 +23,7 @@ from typing import Any
 from infra import logs
 from infra.errors import UserError
 from infra.settings import load
+from infra.venue.binance.budget import Budget
 from infra.venue.binance.filters import instrument_of
 from processors.intents import Intent
 from processors.step import Context, Step
@@ -40,6 +41,7 @@ BESIDE_S = 0.02
 """Between two orders of the latency part: one at a time."""
 LIMIT = Decimal("97.00")
 LIMIT_S = 120.0
+MANY = 10**6
 
 
 def order_path_part(n: int = 1000, burst: int = 2000) -> dict[str, Any]:
@@ -83,7 +85,10 @@ def _play(street: Street, figures: Path, kind: str, n: int, pause_s: float) -> l
         street.write(*intents)
     if not street.until(lambda: len(figures.read_text().splitlines()) >= before + n, LIMIT_S):
         raise UserError("the bench gave up", f"{n} orders were not sent within {LIMIT_S:.0f} s", "look whether the machine is busy")
-    return [json.loads(line) for line in figures.read_text().splitlines()[before : before + n]]
+    rows = [json.loads(line) for line in figures.read_text().splitlines()[before : before + n]]
+    if unsent := sum(not row["request"] for row in rows):
+        raise UserError("the bench measured nothing", f"{unsent} of {n} orders never left the house", "see the worker's log")
+    return rows
 
 
 def _entry(key: str, instrument: str) -> Entry:
@@ -145,6 +150,7 @@ class TimedDesk(Desk):
         self._taken = taken
 
     def attach(self, outbox: Outbox) -> None:
+        self._venue.budget = Budget(1.0, self._settings.weight_limit, orders=MANY)  # as the bench's exchange, which refuses none
         super().attach(TimedOutbox(outbox))
         rest = self._venue.rest
         request: Callable[..., Awaitable[Any]] = rest._request_futures_api
