@@ -92,14 +92,16 @@ def wide(windows: Mapping[str, Row], regimes: Sequence[Regime]) -> Wide:
     bars = min((len(rows) for rows in windows.values() if len(rows) >= LEAST_BARS), default=0)
     bars = min(bars, BARS)
     couplings = [0.0] * len(windows)
-    returns = {
-        place: rows[-bars:, RETURN].astype(np.float64) for place, rows in enumerate(windows.values()) if len(rows) >= LEAST_BARS
-    }
-    moving = [place for place, mine in returns.items() if mine.std() > 0.0]
+    known = [place for place, rows in enumerate(windows.values()) if len(rows) >= LEAST_BARS]
+    if not known:
+        return Wide(regime, 0.0, tuple(couplings))
+    returns = np.stack([rows[-bars:, RETURN] for rows in windows.values() if len(rows) >= LEAST_BARS]).astype(np.float64)
+    moves = returns.std(axis=1) > 0.0
+    moving = [place for place, so in zip(known, moves, strict=True) if so]
     n = len(moving)
     if n < 2:
         return Wide(regime, 0.0, tuple(couplings))
-    table = np.stack([returns[place] for place in moving])
+    table = returns[moves]
     alike = _unit(table)
     others = _unit((table.sum(axis=0) - table) / (n - 1))
     for place, one in zip(moving, (alike * others).sum(axis=1), strict=True):

@@ -341,6 +341,8 @@ class Desk:
         if outcome.code == TOO_LATE:  # we were frozen, or our clock is wrong: who is not the owner any more says nothing
             await self.outbox.prove_ownership(partition_of(key))
         match outcome.kind, outcome.meaning:
+            case (_, Meaning.NOT_SENT):
+                state = OrderState.ABANDONED
             case (_, Meaning.DUPLICATE_ID) | (OutcomeKind.UNKNOWN, _):
                 state, again = OrderState.UNKNOWN, intent.cancels is not None
             case (_, Meaning.NO_SUCH_ORDER) if intent.cancels is not None:

@@ -57,6 +57,8 @@ class Meaning(StrEnum):
     """The account has as many conditional orders as it may: no stop can rest."""
     WRONG_BOOK = "WRONG_BOOK"
     """A conditional order was sent to the ordinary book."""
+    NOT_SENT = "NOT_SENT"
+    """Our own rate budget held it back: it has not left the house, and nothing is wrong."""
 
 
 @dataclass(frozen=True, slots=True)

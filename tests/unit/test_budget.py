@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from infra.settings import load
 from infra.venue.binance.budget import SHARES, Budget, Lane, weight_of
+from infra.venue.binance.client import BinanceUsdm
 from infra.venue.local.routes import ROUTES
+from infra.venue.port import Meaning, OrderRequest, VenueError
+from schemas.trading import OrderType
+from schemas.units import OrderSide
 
 
 class Clock:
@@ -94,3 +101,13 @@ ASKED: list[tuple[str, str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("method", "path", "params"), ASKED)
 def test_we_count_as_the_exchange_counts(method: str, path: str, params: dict[str, Any]) -> None:
     assert weight_of(method.lower(), path, params) == ROUTES[method, f"/fapi/v1/{path}"].weight(params)
+
+
+def test_an_entry_that_our_own_budget_holds_back_has_not_left_the_house() -> None:
+    """So that execution gives it up (ABANDONED), and no breaker takes it for an error of the exchange."""
+    venue = BinanceUsdm(load(), who="execution")
+    venue.budget.told(None, 299)
+    wanted = OrderRequest("binance.usdm.BTCUSDT", OrderSide.BUY, OrderType.MARKET, Decimal("0.01"), "e-1")
+    with pytest.raises(VenueError) as held:
+        asyncio.run(venue.place_order(wanted))
+    assert held.value.outcome.meaning is Meaning.NOT_SENT

@@ -173,6 +173,12 @@ class Calls:
 
     # -- how a call is made
 
+    def _entry_must_fit(self) -> None:
+        """Raises NOT_SENT while the account's order count is kept for what reduces."""
+        if not self.budget.entry_fits():
+            detail = "most of the account's orders of these 10 s are used: the rest is for what reduces"
+            raise VenueError("place_order", Outcome(OutcomeKind.NOT_ACCEPTED_RETRY, None, detail, Meaning.NOT_SENT))
+
     async def _order(self, verb: str, path: str, params: dict[str, Any], sent_at: int | None, recv_window_ms: int | None) -> Any:
         if sent_at is not None:
             params[_SENT_AT] = sent_at

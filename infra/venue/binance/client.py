@@ -26,8 +26,6 @@ from infra.venue.port import (
     MarkPrice,
     Meaning,
     OrderRequest,
-    Outcome,
-    OutcomeKind,
     Protection,
     PublicTrade,
     StopRequest,
@@ -128,9 +126,8 @@ class BinanceUsdm(Calls):
             params |= {"price": order.price, "timeInForce": "GTC"}
         if order.reduce_only:
             params["reduceOnly"] = True
-        elif not self.budget.entry_fits():
-            detail = "most of the account's orders of these 10 s are used: the rest is for what reduces"
-            raise VenueError("place_order", Outcome(OutcomeKind.NOT_ACCEPTED_RETRY, None, detail, retry_after_s=None))
+        else:
+            self._entry_must_fit()
         return wire.ack(await self._order("place_order", "order", params, sent_at, recv_window_ms))
 
     async def room_to_tighten(self) -> None:

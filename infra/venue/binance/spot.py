@@ -21,8 +21,6 @@ from infra.venue.port import (
     Meaning,
     OrderRequest,
     OrderVenue,
-    Outcome,
-    OutcomeKind,
     Protection,
     Protector,
     VenueError,
@@ -89,9 +87,8 @@ class BinanceSpot(Calls):
         }
         if order.type is OrderType.LIMIT:
             params |= {"price": order.price, "timeInForce": "GTC"}
-        if not order.reduce_only and not self.budget.entry_fits():
-            detail = "most of the account's orders of these 10 s are used: the rest is for what reduces"
-            raise VenueError("place_order", Outcome(OutcomeKind.NOT_ACCEPTED_RETRY, None, detail, retry_after_s=None))
+        if not order.reduce_only:
+            self._entry_must_fit()
         return spot_wire.ack(await self._order("place_order", "order", params, sent_at, recv_window_ms))
 
     async def cancel_order(self, instrument: str, client_id: str) -> None:
