@@ -189,7 +189,7 @@ class Thread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         consumer._partition_assignment_strategy = (OneActive if cast(App, self.app).one_active else CoPartitioned,)
-        consumer._fetch_max_wait_ms = 500
+        consumer._fetch_max_wait_ms = cast(App, self.app).fetch_wait_ms
         consumer._fetch_min_bytes = cast(App, self.app).fetch_min_bytes
         return consumer
 
@@ -239,14 +239,15 @@ class Silent(Monitor):
 class App(faust.App):
     """A worker's application.
 
-    `one_active`: all partitions to one member. `fetch_min_bytes`: more than 1 where half a second of delay is cheaper than a
-    fetch. `positions`: where to read on after a rebalance (see Positions). `drain`: what must be done before the end. `on_quiet`:
-    what SIGUSR1 means. `background`: loops that run beside the agents from the very start; when one fails, the process ends.
-    `process`: set by run_app.
+    `one_active`: all partitions to one member. `fetch_min_bytes`: more than 1 where some delay, at most `fetch_wait_ms`, is cheaper
+    than a fetch. `positions`: where to read on after a rebalance (see Positions). `drain`: what must be done before the end.
+    `on_quiet`: what SIGUSR1 means. `background`: loops that run beside the agents from the very start; when one fails, the process
+    ends. `process`: set by run_app.
     """
 
     one_active: bool = False
     fetch_min_bytes: int = 1
+    fetch_wait_ms: int = 500
     process: Process
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -49,15 +49,17 @@ T = TypeVar("T")
 log = logs.get(__name__)
 
 NAME = "history"
-GATHER_S = 0.8
+GATHER_S = 0.4
 """How long records gather before an insert: one costs ClickHouse about 5 ms, however few rows it has."""
 GATHER_MOST_S = 3.0
 GATHER_QUICK_S = 0.1
 """The same at the end of a run."""
 SHARE = 3
-"""A flush is followed by a pause of at least so many times its length: history takes what is left of the machine, not more."""
+"""A flush is followed by a pause of at least so many times its length: history takes what is left of the machine, not more. Where
+it is behind, it goes on."""
 FETCH_BYTES = 64 * 1024
-"""A fetch over all partitions costs milliseconds: the broker gathers for us, at most half a second."""
+FETCH_WAIT_MS = 250
+"""A fetch over all partitions costs milliseconds: the broker gathers for us, at most so long."""
 CHUNK = 2_000
 GARBAGE = 200_000
 """New objects between two looks for cycles. Decoding a batch makes a hundred thousand that live until it is written, and no cycle:
@@ -244,6 +246,8 @@ class History:
             async with self._flushing:
                 await self.flush()
             pause = min(GATHER_MOST_S, max(GATHER_S, SHARE * (time.monotonic() - began)))
+            if self._lanes.behind:
+                pause = 0.0
 
     async def flush(self) -> None:
         """Everything that waits, in batches of one topic each; nothing when the partitions go meanwhile."""
@@ -413,7 +417,7 @@ def main(settings: Settings) -> None:
         logging.getLogger(noisy).setLevel(logging.ERROR)  # we tell it once, and when it is over
     without_dataframes()
     app = make_app(NAME, settings)
-    app.fetch_min_bytes = FETCH_BYTES
+    app.fetch_min_bytes, app.fetch_wait_ms = FETCH_BYTES, FETCH_WAIT_MS
     gc.set_threshold(GARBAGE)
     writer = Writer(settings.clickhouse, settings.clickhouse_database, topics.ALL)
     history = History(app, settings, writer, LogReader(settings.bootstrap, group_of(NAME)))

@@ -73,6 +73,11 @@ class Lanes:
         return sum(len(lane.records) for lane in self._lanes.values())
 
     @property
+    def behind(self) -> bool:
+        """A whole batch waits, or half of what memory may hold."""
+        return self.waiting >= BATCH_ROWS or self.bytes > WAITING_BYTES // 2
+
+    @property
     def count(self) -> int:
         return len(self._lanes)
 
