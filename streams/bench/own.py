@@ -55,8 +55,8 @@ class Worker:
             time.sleep(0.05)
 
     def wait_processed(self, n: int, timeout_s: float = 180.0) -> float:
-        """Seconds from the first record to the n-th, to about 0.1 s: telling metrics costs the worker. Raises UserError when it dies
-        or takes too long."""
+        """Seconds from the first record to the n-th, to about 0.1 s: telling metrics costs the worker. Raises UserError when it
+        dies or takes too long."""
         began: float | None = None
         at_first = 0
         deadline = time.monotonic() + timeout_s
