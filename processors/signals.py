@@ -47,13 +47,12 @@ from processors.step import Context, Step
 from schemas import hot, ids
 from schemas.models import ModelVersion
 from schemas.policy import Policy
-from schemas.regime import Coupling, MarketRegime, Regime, SymbolRegime
+from schemas.regime import Coupling, MarketRegime, Regime
 from schemas.signals import (
     Action,
     Decision,
     DecisionReason,
     Matured,
-    Prediction,
     Proposal,
     ProposalBarrier,
     Strategy,
@@ -268,7 +267,7 @@ def _decided(state: State, ctx: Context, heard: Heard) -> Step[State]:
             events.append(_symbol_regime(seen, ctx.key, found, since))
         for said in _of_candle(seen, row, now, ctx, heard.answers.get(seen.features_id, UNASKED)):
             events.append(said)
-            if isinstance(said, Prediction) and not said.shadow:
+            if isinstance(said, hot.Prediction) and not said.shadow:
                 made.append(Made(seen.open_at, said.horizon_bars, said.p_up, said.model_version))
     last = state.seen[-1]
     bar_ms = last.at - last.open_at
@@ -317,7 +316,7 @@ def _matured(instrument: str, state: State) -> Iterator[Matured]:
         )
 
 
-def _forming(peek: hot.Peek, answer: Answer | None) -> list[Prediction]:
+def _forming(peek: hot.Peek, answer: Answer | None) -> list[hot.Prediction]:
     """Nothing, where nobody was asked: an answer of a model is what the world says, and it is not asked at every peek."""
     if answer is None:
         return []
@@ -326,14 +325,15 @@ def _forming(peek: hot.Peek, answer: Answer | None) -> list[Prediction]:
     return [prediction] if prediction else []
 
 
-def _symbol_regime(seen: Seen, instrument: str, found: regime.Seen, since: int) -> SymbolRegime:
-    return SymbolRegime(
+def _symbol_regime(seen: Seen, instrument: str, found: regime.Seen, since: int) -> hot.SymbolRegime:
+    return hot.SymbolRegime(
         event_id=ids.event_id("market.symbol-regime", seen.features_id),
+        type="market.symbol-regime",
         at=seen.at,
         instrument=instrument,
         features_id=seen.features_id,
         since=since,
-        source=Source(seen.source),
+        source=seen.source,
         **found._asdict(),
     )
 
@@ -379,7 +379,7 @@ def _market_regime(last: Seen, ctx: Context) -> MarketRegime | None:
 
 def _of_candle(
     seen: Seen, row: NDArray[np.float32] | None, now: Regime | None, ctx: Context, answers: Answers
-) -> Iterator[Prediction | Proposal | Decision]:
+) -> Iterator[hot.Prediction | Proposal | Decision]:
     """Predictions of the models that were asked, and one decision or proposal for each strategy that is on."""
     strategies = ctx.policy.models.strategies
     prediction, missing = _fit(seen, ctx.key, answers.serving) if answers.serving else (None, answers.missing)
@@ -396,7 +396,7 @@ def _of_candle(
 
 def _fit(
     seen: Seen, instrument: str, answer: Answer, *, shadow: bool = False, forming: bool = False
-) -> tuple[Prediction | None, str]:
+) -> tuple[hot.Prediction | None, str]:
     """(prediction, why the answer is none)."""
     if answer.feature_hash != seen.feature_hash:
         return None, f"{answer.model} {answer.version} was trained on features {answer.feature_hash}, these are {seen.feature_hash}"
@@ -407,8 +407,9 @@ def _fit(
     if not all(map(math.isfinite, numbers)):
         return None, f"{answer.model} {answer.version} answered {numbers}, which are no numbers"
     side = Side.LONG if p_up >= 0.5 else Side.SHORT
-    return Prediction(
+    return hot.Prediction(
         event_id=ids.event_id("signal.prediction", seen.features_id, answer.model, answer.version),
+        type="signal.prediction",
         at=seen.at,
         instrument=instrument,
         features_id=seen.features_id,
@@ -418,10 +419,10 @@ def _fit(
         horizon_bars=answer.horizon_bars,
         p_up=p_up,
         p_down=1 - p_up,
-        side=side,
+        side=side.value,
         confidence=max(p_up, 1 - p_up),
-        source=Source(seen.source),
-        votes=[Vote(member=member, value=value, weight=weight) for member, value, weight in answer.votes],
+        source=seen.source,
+        votes=[hot.Vote(member, value, weight) for member, value, weight in answer.votes],
         volatility=answer.volatility,
         edge=answer.edge,
         shadow=shadow,
@@ -431,7 +432,7 @@ def _fit(
     ), ""
 
 
-def _of_model(seen: Seen, prediction: Prediction | None, missing: str, now: Regime | None, ctx: Context) -> Proposal | Decision:
+def _of_model(seen: Seen, prediction: hot.Prediction | None, missing: str, now: Regime | None, ctx: Context) -> Proposal | Decision:
     models = ctx.policy.models
     action, confidence = Action.HOLD, 0.0
     if not seen.ready:
@@ -441,7 +442,7 @@ def _of_model(seen: Seen, prediction: Prediction | None, missing: str, now: Regi
     else:
         confidence = prediction.confidence
         detail = f"{prediction.side} {confidence:.4f}, threshold {models.threshold:g}"
-        edge = None if prediction.edge is None else prediction.edge * prediction.side.sign
+        edge = None if prediction.edge is None else prediction.edge * Side(prediction.side).sign
         if edge is not None:
             detail += f", edge {edge:+.5f} against cost {models.round_trip_cost:g}"
         if confidence < models.threshold:
@@ -449,7 +450,7 @@ def _of_model(seen: Seen, prediction: Prediction | None, missing: str, now: Regi
         elif edge is not None and edge <= models.round_trip_cost:
             reason = DecisionReason.EDGE_BELOW_COST
         else:
-            action, reason = Action(prediction.side.value), DecisionReason.CONFIDENT
+            action, reason = Action(prediction.side), DecisionReason.CONFIDENT
     return _decision(seen, ctx, Strategy.MODEL, action, reason, detail, confidence, prediction, now)
 
 
@@ -475,7 +476,7 @@ def _decision(
     reason: DecisionReason,
     detail: str,
     confidence: float,
-    prediction: Prediction | None,
+    prediction: hot.Prediction | None,
     now: Regime | None,
 ) -> Proposal | Decision:
     known: dict[str, Any] = {}
@@ -485,7 +486,7 @@ def _decision(
         known = {
             "prediction_id": prediction.event_id,
             "model_version": prediction.model_version,
-            "votes": prediction.votes,
+            "votes": [Vote(member=vote.member, value=vote.value, weight=vote.weight) for vote in prediction.votes],
             "probability": prediction.p_up,
             "edge": prediction.edge,
             "cost": ctx.policy.models.round_trip_cost if prediction.edge is not None else None,

@@ -170,3 +170,48 @@ class ExitHolds(msgspec.Struct, frozen=True, gc=False):
     plan_revisions: list[int]
     modes: list[str]
     marks: list[float]
+
+
+class Vote(msgspec.Struct, frozen=True, gc=False):
+    member: str
+    value: float
+    weight: float
+
+
+class Prediction(msgspec.Struct, frozen=True, gc=False):
+    event_id: str
+    type: Literal["signal.prediction"]
+    at: int
+    instrument: str
+    features_id: str
+    model: str
+    model_version: str
+    feature_hash: str
+    horizon_bars: int
+    p_up: float
+    p_down: float
+    side: str
+    confidence: float
+    source: str
+    votes: list[Vote] = []
+    volatility: float | None = None
+    edge: float | None = None
+    shadow: bool = False
+    trees_only: bool = False
+    latency_us: int = 0
+    forming: bool = False
+
+
+class SymbolRegime(msgspec.Struct, frozen=True, gc=False):
+    event_id: str
+    type: Literal["market.symbol-regime"]
+    at: int
+    instrument: str
+    features_id: str
+    regime: str
+    since: int
+    drop: float
+    volatility_ratio: float
+    adx: float
+    trend_strength: float
+    source: str

@@ -28,7 +28,7 @@ from schemas.ids import partition_of
 from schemas.models import ModelSwitch, ModelVersion
 from schemas.operations import CommandKind
 from schemas.regime import MarketRegime
-from schemas.signals import Decision, Prediction, Strategy
+from schemas.signals import Decision, Strategy
 from streams import model_commands
 from streams.bench.reading import read_all
 from streams.envelope import decode, seal
@@ -245,7 +245,7 @@ def test_versions_change_between_candles_and_no_candle_is_lost(street: Street, m
     for at, mine in decided.items():
         expected = [active for from_at, active in sorted(begun.items()) if from_at <= at][-1:] or [seed]
         assert set().union(*mine.values()) == set(expected)
-    predictions = [event for event in street.read(topics.SIGNAL_PREDICTIONS) if isinstance(event, Prediction)]
+    predictions = [event for event in street.read(topics.SIGNAL_PREDICTIONS) if isinstance(event, hot.Prediction)]
     assert {(p.model_version, p.shadow) for p in predictions} == {(seed, False), ("m-a", False), ("m-b", False), ("m-b", True)}
     assert not any(p.trees_only for p in predictions), "windows began with the past"
     assert {p.votes[0].member for p in predictions if p.model_version == "m-a"} == {"lightgbm"}

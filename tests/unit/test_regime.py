@@ -15,7 +15,7 @@ from processors.step import Context
 from schemas import hot
 from schemas.ids import partition_of
 from schemas.policy import Policy
-from schemas.regime import MarketRegime, Regime, SymbolRegime
+from schemas.regime import MarketRegime, Regime
 from schemas.signals import Wish
 
 BAR = 300_000
@@ -196,6 +196,6 @@ def test_a_regime_stands_on_the_decision_and_tells_since_when_it_is() -> None:
         *market.close(11, NAMED[0], hv_20=0.004),
         *market.close(12, NAMED[0], hv_20=0.004),
     ]
-    regimes = [(event.regime, event.since) for event in said if isinstance(event, SymbolRegime)]
+    regimes = [(event.regime, event.since) for event in said if isinstance(event, hot.SymbolRegime)]
     assert regimes == [(Regime.RANGE, 11 * BAR), (Regime.VOLATILE, 12 * BAR), (Regime.VOLATILE, 12 * BAR)]
     assert [event.regime for event in said if isinstance(event, Wish)] == [one for one, _ in regimes]

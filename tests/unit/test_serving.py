@@ -24,7 +24,7 @@ from schemas import hot
 from schemas.ids import partition_of
 from schemas.models import BUILT_IN, ModelSwitch, ModelVersion
 from schemas.policy import Policy
-from schemas.signals import DecisionReason, Prediction, Wish
+from schemas.signals import DecisionReason, Wish
 from streams import model_commands
 from streams.serving import Server, verify
 
@@ -295,7 +295,7 @@ async def test_without_anything_that_verifies_nobody_decides(tmp_path: Path) -> 
         assert decision.reason is DecisionReason.MODEL_UNAVAILABLE
         assert "MISSING" in decision.detail
         await desk.point(pointers(number + 1, "m-none"))
-    assert not any(isinstance(event, Prediction) for event in desk.said)
+    assert not any(isinstance(event, hot.Prediction) for event in desk.said)
 
 
 async def test_a_candle_is_decided_by_one_version_though_partitions_are_not_equally_far(
@@ -413,7 +413,7 @@ async def test_a_shadow_scores_beside_what_serves(desk: Desk, settings: Settings
     (switch,) = await desk.point(pointers(1, BUILT_IN, shadow="m-a"))
     assert (switch.active, switch.shadow) == (BUILT_IN, "m-a")
     await desk.candle(1, BTC)
-    served, shadow = [event for event in desk.said if isinstance(event, Prediction)]
+    served, shadow = [event for event in desk.said if isinstance(event, hot.Prediction)]
     assert (served.shadow, shadow.shadow, shadow.model_version, shadow.trees_only) == (False, True, "m-a", True)
     assert shadow.latency_us > 0
     refused, switch = await desk.point(pointers(2, BUILT_IN, shadow="m-b"))
@@ -480,7 +480,7 @@ async def test_trees_speak_of_a_candle_that_forms_now_and_then_and_decide_nothin
 ) -> None:
     """Whatever is loaded is asked, every ten seconds of market time and instrument."""
 
-    async def peeks(n: int) -> list[Prediction]:
+    async def peeks(n: int) -> list[hot.Prediction]:
         found: list[Any] = []
         for at in range(0, 40_000, 2_500):
             before = dict(desk.states)

@@ -17,7 +17,7 @@ from processors.step import Context
 from schemas import hot
 from schemas.ids import partition_of
 from schemas.policy import Models, Policy
-from schemas.signals import Action, Decision, DecisionReason, Prediction, Proposal, Strategy, Wish
+from schemas.signals import Action, Decision, DecisionReason, Proposal, Strategy, Wish
 
 BTC, ETH = "binance.usdm.BTCUSDT", "binance.usdm.ETHUSDT"
 BAR = 300_000
@@ -69,7 +69,7 @@ def close(state: State | None, event: hot.Features, ctx: Context, *answers: Answ
     heard = Heard({event.event_id: Answers(serving, "no model is loaded", shadow)}, {})
     after, events = signals.step(joined.state, BARRIER, ctx._replace(key=event.instrument), heard)
     assert after is not None
-    said = [event for event in events if isinstance(event, Prediction | Wish)]
+    said = [event for event in events if isinstance(event, hot.Prediction | Wish)]
     return msgspec.json.decode(msgspec.json.encode(after), type=State), said
 
 
@@ -88,7 +88,7 @@ def decide(event: hot.Features, ctx: Context, *answers: Answer | None) -> list[A
 )
 def test_the_model_decides_by_its_confidence(p_up: float, action: Action, reason: DecisionReason, confidence: float) -> None:
     prediction, decision = decide(features(), MODEL, says(p_up))
-    assert isinstance(prediction, Prediction)
+    assert isinstance(prediction, hot.Prediction)
     assert isinstance(decision, Decision if action is Action.HOLD else Proposal)
     assert (decision.action, decision.reason) == (action, reason)
     assert decision.confidence == pytest.approx(confidence)
@@ -204,7 +204,7 @@ def test_an_edge_that_does_not_pay_its_cost_is_no_trade() -> None:
         prediction, decision = decide(features(), MODEL, answer)
         assert decision.reason is reason, (p_up, edge)
         assert (decision.edge, decision.cost, decision.volatility, decision.probability) == (edge, 0.001, 0.002, p_up)
-        assert decision.votes == prediction.votes
+        assert [vote.model_dump() for vote in decision.votes] == [msgspec.structs.asdict(vote) for vote in prediction.votes]
         assert decision.votes[0].member == "lightgbm"
 
 
@@ -284,5 +284,5 @@ def test_a_peek_is_predicted_on_and_changes_nothing() -> None:
     assert signals.step(state, peek, MODEL) == (state, [])
     after, (said,) = signals.step(state, peek, MODEL, Heard({"peek": Answers(says(0.9))}, {}))
     assert after is state
-    assert isinstance(said, Prediction)
+    assert isinstance(said, hot.Prediction)
     assert (said.forming, said.at, said.features_id, said.confidence) == (True, 7, "peek", 0.9)
