@@ -2,12 +2,14 @@
 
 A mark is one instrument's entry in a marks record. Every position has its plan (profile DEFAULT, which trails from the start), its
 net and its take-profit; another process's part, the exchange's answers, is played by a thread here: whatever exits orders is
-acknowledged on trade.orders, and whatever it cancels has ended. Prices rise so that a stop moves about once in a hundred marks,
-each instrument's in its own round, each counted by the plan's own throttle in `at`.
+acknowledged on trade.orders, and whatever it cancels has ended. Prices rise so that a stop moves at one mark in 160, each
+instrument's in its own round, each counted by the plan's own throttle in `at`.
 
     marks_per_s     a backlog of records, from the first that is applied to the last, states and outputs acknowledged
-    p50_ms, p99_ms  of every mark: from the record's publishing to the read of the decision on it, at PACE rounds of all marks a
-                    second, partition after partition as the gateway writes them
+    p50_ms, p99_ms  of every mark: from the record's publishing to the read of the decision on it, at the exchange's pace, a mark of
+                    every instrument each second, partition after partition as the gateway writes them
+    fast_p50_ms, fast_p99_ms
+                    the same at ten times that pace
     stops_moved     trailing moves that were ordered in all parts, and as a share of all marks
     extremes_kept   after a kill -9 in the middle of a second backlog: each plan's best mark is the highest that was ever written
 """
@@ -55,21 +57,20 @@ APART = 160
 """Of the price from round to round: a tenth of R, the least that moves a stop, in about so many. 0.6 % of marks move one."""
 QUANTITY = Decimal("0.014")
 BACKLOG = 150
-PACED = 100
-PACE = 10.0
+PACES = {"": (1.0, 30), "fast_": (10.0, 100)}
+"""Rounds of all marks a second, and how many of them."""
 LIMIT_S = 180.0
 
 _state = msgspec.json.Decoder(exits.State).decode
 
 
-def run(backlog: int = BACKLOG, paced: int = PACED) -> dict[str, Any]:
-    """Starts a broker and the worker, stops both. `backlog`, `paced`: rounds of all marks. Raises UserError when it takes too
-    long."""
+def run(backlog: int = BACKLOG) -> dict[str, Any]:
+    """Starts a broker and the worker, stops both. `backlog`: rounds of all marks. Raises UserError when it takes too long."""
     began = time.monotonic()
     with own_broker([state_topic_spec("exits")]) as broker, tempfile.TemporaryDirectory(prefix="quantum-bench-") as folder:
         street = Street(broker.bootstrap, Path(folder))
         try:
-            found = street.play(backlog, paced)
+            found = street.play(backlog)
         finally:
             street.stop()
     load = round(os.getloadavg()[0], 1)
@@ -87,7 +88,7 @@ class Street:
         self._placed: Counter[str] = Counter()
         self._intents: dict[str, Exit] = {}
         self._moves = 0
-        self._delays: list[float] = []
+        self._decided: list[tuple[tuple[int, int], float, int]] = []
         self._measured: tuple[int, int] | None = None
         self._over = threading.Event()
         self._port = 0
@@ -95,7 +96,7 @@ class Street:
         self._worker: subprocess.Popen[bytes] | None = None
         self._threads = [threading.Thread(target=each, daemon=True) for each in (self._answer, self._listen)]
 
-    def play(self, backlog: int, paced: int) -> dict[str, Any]:
+    def play(self, backlog: int) -> dict[str, Any]:
         policy = Policy(name="bench", exits=Exits(profile=Profile.DEFAULT))
         self._put(
             PolicyVersion(
@@ -121,8 +122,10 @@ class Street:
         self._settled()
         per_s = self._throughput(backlog)
         self._settled()
-        self._paced(paced)
-        self._settled()
+        delays: dict[str, float] = {}
+        for name, (pace, rounds) in PACES.items():
+            delays |= self._paced(name, pace, rounds)
+            self._settled()
         self._rounds(backlog)
         self._until("the backlog is being read", lambda: self._applied() > 0.4 * backlog * ids.PARTITIONS)
         before = self._applied()
@@ -132,18 +135,14 @@ class Street:
         self._settled()
         marks = self._round * len(NAMES)
         self.stop()
-        delays = sorted(self._delays)
         return {
             "marks_per_s": round(per_s),
-            "p50_ms": round(delays[len(delays) // 2], 2),
-            "p99_ms": round(delays[int(len(delays) * 0.99)], 2),
+            **delays,
             "stops_moved": self._moves,
             "stops_moved_share": round(self._moves / marks, 4),
             "extremes_kept": self._extremes_kept(),
             "cpu_us_a_mark": round(self._cpu_us, 1),
             "killed_after_records": before,
-            "pace_marks_per_s": round(PACE * len(NAMES)),
-            "n": len(delays),
             "marks": marks,
         }
 
@@ -177,19 +176,26 @@ class Street:
         fields = Path(f"/proc/{self._worker.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def _paced(self, rounds: int) -> None:
-        first = self._round
-        self._measured = (first, first + rounds)
+    def _paced(self, name: str, pace: float, rounds: int) -> dict[str, float]:
+        self._decided = []
+        self._measured = (self._round, self._round + rounds)
         next_at = time.monotonic()
         for _ in range(rounds):
             for event in _marks(self._round):  # one partition after the other, as the gateway writes them
                 self._put(event)
-                next_at += 1 / PACE / ids.PARTITIONS
-                time.sleep(max(0.0, next_at - time.monotonic()))
+                next_at += 1 / pace / ids.PARTITIONS
+                while (wait := next_at - time.monotonic()) > 0:
+                    self._producer.poll(wait)
             self._round += 1
         self._producer.flush()
-        self._until("every mark is decided", lambda: len(self._delays) >= rounds * len(NAMES))
+        self._until("every mark is decided", lambda: sum(n for _, _, n in self._decided) >= rounds * len(NAMES))
         self._measured = None
+        delays = sorted(now - self._published[place] for place, now, n in self._decided for _ in range(n))
+        return {
+            f"{name}p50_ms": round(delays[len(delays) // 2], 2),
+            f"{name}p99_ms": round(delays[int(len(delays) * 0.99)], 2),
+            f"{name}n": len(delays),
+        }
 
     def _rounds(self, n: int) -> None:
         for _ in range(n):
@@ -315,8 +321,8 @@ class Street:
             holds = isinstance(event, hot.ExitHolds)
             place = (event.partition, event.marks_offset) if holds else (event.marks_partition, event.marks_offset)
             round_ = (event.at - START) // 1000
-            if place in self._published and span[0] <= round_ < span[1] and (holds or event.reason != "ORDER"):
-                self._delays += [now - self._published[place]] * (len(event.instruments) if holds else 1)
+            if span[0] <= round_ < span[1] and (holds or event.reason != "ORDER"):
+                self._decided.append((place, now, len(event.instruments) if holds else 1))
 
 
 # -- what is written
