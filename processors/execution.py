@@ -17,7 +17,7 @@ inputs beyond it do not come, because the store skips offsets that it has applie
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from itertools import count
 from typing import Any, NamedTuple
@@ -88,48 +88,68 @@ def step(state: State | None, event: Any, context: Context) -> Step[State]:
     raise TypeError(f"execution does not take {type(event).__name__}")
 
 
+class _Street:
+    """All intents of a state, looked at once: what each of them has to ask about the others."""
+
+    def __init__(self, state: State) -> None:
+        intents = state.intents.values()
+        self.state = state
+        self.by_client_id = {intent.client_id: intent for intent in intents}
+        self.cancelled = {intent.cancels for intent in intents}
+        self.unclear = [intent.first_id for intent in intents if intent.entry and intent.state in _UNCLEAR]
+        on_the_way = [intent for intent in intents if intent.state in _ON_THE_WAY and intent.after is None]
+        self.stops = [each.first_id for each in on_the_way if each.cancels is None and each.purpose is Purpose.STOP]
+        self.leaving = [each.first_id for each in on_the_way if each.cancels and ids.purpose_of(each.cancels) not in _STOPS]
+
+    def find(self, client_id: str) -> Intent | None:
+        """By the first id, or that of the attempt that is under way."""
+        return self.state.intents.get(client_id) or self.by_client_id.get(client_id)
+
+
 def work(state: State) -> list[Work]:
     """Everything that is due now, oldest intent first. Entries and exits never wait for each other."""
-    return [found for intent in state.intents.values() if (found := _due(state, intent)) is not None]
+    street = _Street(state)
+    return [found for intent in state.intents.values() if (found := _due(street, intent)) is not None]
 
 
-def _due(state: State, intent: Intent) -> Work | None:
-    if intent.state in (OrderState.SENDING, OrderState.UNKNOWN):
+def _due(street: _Street, intent: Intent) -> Work | None:
+    state = street.state
+    if intent.state in _UNCLEAR:
         return Work(Todo.RESOLVE, intent)
     if intent.state is not OrderState.PLANNED:
         return None
     if intent.entry:
-        if over := _over(state, intent):
-            return Work(Todo.ABANDON, intent, over)
-        unclear = any(o.entry and o is not intent and o.state in _UNCLEAR for o in state.intents.values())
-        return None if unclear else Work(Todo.SEND, intent)
+        if late := over(intent, state.market_at):
+            return Work(Todo.ABANDON, intent, late)
+        return None if _another(street.unclear, intent) else Work(Todo.SEND, intent)
     if intent.after is not None:
-        entry = _by_client_id(state, intent.after)
+        entry = street.find(intent.after)
         if entry is not None and entry.filled == ZERO:
             return None
         if entry is None and state.finished.get(intent.after) is not OrderState.FILLED:
             return Work(Todo.ABANDON, intent, "its entry did not fill")
-    if intent.cancels is None and any(o.cancels == intent.client_id for o in state.intents.values()):
+    if intent.cancels is None and intent.client_id in street.cancelled:
         return Work(Todo.ABANDON, intent, "cancelled before it was sent")
-    if _waits_for_another(state, intent):
+    if _waits_for_another(street, intent):
         return None
     return Work(Todo.SEND, intent)
 
 
-def _waits_for_another(state: State, intent: Intent) -> bool:
+def _another(first_ids: Sequence[str], intent: Intent) -> bool:
+    return any(first_id != intent.first_id for first_id in first_ids)
+
+
+def _waits_for_another(street: _Street, intent: Intent) -> bool:
     """Take-profits are cancelled before a close, which no stop holds up; a tighter stop rests before its predecessor is cancelled.
 
     A cancel never overtakes its order: the exchange would deny the one and then take the other.
     """
-    others = [o for o in state.intents.values() if o.first_id != intent.first_id and o.state in _ON_THE_WAY and o.after is None]
     if intent.cancels is not None:
-        target = _by_client_id(state, intent.cancels)
+        target = street.find(intent.cancels)
         if target is not None and target.state in (*_ON_THE_WAY, OrderState.UNKNOWN):
             return True
-        return ids.purpose_of(intent.cancels) in _STOPS and any(o.cancels is None and o.purpose is Purpose.STOP for o in others)
-    return intent.purpose is Purpose.CLOSE and any(
-        o.cancels is not None and ids.purpose_of(o.cancels) not in _STOPS for o in others
-    )
+        return ids.purpose_of(intent.cancels) in _STOPS and _another(street.stops, intent)
+    return intent.purpose is Purpose.CLOSE and _another(street.leaving, intent)
 
 
 _STOPS = (Purpose.STOP, Purpose.GUARDIAN)
@@ -137,11 +157,11 @@ _UNCLEAR = (OrderState.SENDING, OrderState.UNKNOWN)
 _ON_THE_WAY = (OrderState.PLANNED, OrderState.SENDING)
 
 
-def _over(state: State, intent: Intent) -> str:
+def over(intent: Intent, market_at: int) -> str:
     """How long an entry's time has been over, in words; empty while it is not."""
-    if intent.not_after is None or state.market_at <= intent.not_after:
+    if intent.not_after is None or market_at <= intent.not_after:
         return ""
-    return f"{(state.market_at - intent.not_after) / 1000:.0f} s of venue time past its end"
+    return f"{(market_at - intent.not_after) / 1000:.0f} s of venue time past its end"
 
 
 def _told_again(state: State, intent: Intent, at: int) -> Step[State] | None:
@@ -228,8 +248,9 @@ def _filled(state: State, fill: Fill) -> Step[State]:
     intent = _heard(state, fill.client_id)
     if intent is None or fill.trade_id in intent.seen:
         return Step(state)
-    filled = intent.filled + fill.quantity
-    moved = msgspec.structs.replace(intent, filled=filled, seen=(*intent.seen[-63:], fill.trade_id))
+    summed = intent.summed + fill.quantity
+    filled = max(intent.filled, summed)
+    moved = msgspec.structs.replace(intent, filled=filled, summed=summed, seen=(*intent.seen[-63:], fill.trade_id))
     whole = intent.quantity is not None and filled >= intent.quantity
     renewed = _net_anew(_put(state, moved), moved, fill)
     state, events = renewed.state or state, list(renewed.events)
@@ -256,9 +277,9 @@ def _time_passes(state: State) -> Step[State]:
             entry.entry
             and entry.order_type is OrderType.LIMIT
             and entry.state is OrderState.ACKED
-            and (over := _over(state, entry))
+            and (late := over(entry, state.market_at))
         ):
-            canceled = _rest_canceled(state, entry, state.market_at, over)
+            canceled = _rest_canceled(state, entry, state.market_at, late)
             state = canceled.state or state
             events += canceled.events
     return Step(state, events)
@@ -277,7 +298,7 @@ def _rest_canceled(state: State, entry: Intent | None, at: int, reason: str) -> 
 def _fresh(intent: Intent, name: str) -> Intent:
     """The same wish under another id, from the beginning."""
     begin: dict[str, Any] = {"state": OrderState.PLANNED, "attempt": 1, "sent_at": None, "exchange_id": None}
-    return msgspec.structs.replace(intent, first_id=name, client_id=name, filled=ZERO, seen=(), **begin)
+    return msgspec.structs.replace(intent, first_id=name, client_id=name, filled=ZERO, summed=ZERO, seen=(), **begin)
 
 
 _OUTCOME = {
@@ -317,8 +338,8 @@ def _updated(state: State, update: OrderUpdate) -> Step[State]:
         return Step(state, events)
     state = _put(state, intent)
     reason = update.detail
-    if intent.entry and reached is OrderState.CANCELED and (over := _over(state, intent)):
-        reached, reason = OrderState.EXPIRED, over
+    if intent.entry and reached is OrderState.CANCELED and (late := over(intent, state.market_at)):
+        reached, reason = OrderState.EXPIRED, late
     event = said(intent, reached, update.at, exchange_id=update.exchange_id, reason=reason, filled=update.filled_quantity)
     return Step(fold(state, event), (event, *events))
 
@@ -326,9 +347,11 @@ def _updated(state: State, update: OrderUpdate) -> Step[State]:
 def _by_client_id(state: State, client_id: str) -> Intent | None:
     """Also by an attempt that the state has not heard of: the exchange's word may be read before our own."""
     found = state.intents.get(client_id)
-    if found is not None or client_id in state.finished:
+    if found is not None or not client_id or client_id in state.finished:
         return found
-    return next((intent for intent in state.intents.values() if _attempt_of(intent, client_id)), None)
+    intents = state.intents.values()
+    found = next((intent for intent in intents if intent.client_id == client_id), None)
+    return found or next((intent for intent in intents if _attempt_of(intent, client_id)), None)
 
 
 def _attempt_of(intent: Intent, client_id: str) -> int:

@@ -24,8 +24,9 @@ MAX_ATTEMPTS = 8
 class Intent(msgspec.Struct, frozen=True):
     """One order that we want to exist, or (`cancels`) not to exist any more. Keyed by `first_id`, the client id of attempt 1.
 
-    `after`: client id of the entry whose first fill makes this stop due. `seen`: trade ids already counted in `filled`.
-    `tightens`: it only betters a protection that rests, and waits when orders are scarce.
+    `after`: client id of the entry whose first fill makes this stop due. `filled`: the most that anybody has told of it. `summed`:
+    of fills that were read one by one, their trade ids in `seen`: a query may count a fill before it is read. `tightens`: it only
+    betters a protection that rests, and waits when orders are scarce.
     """
 
     first_id: str
@@ -55,6 +56,7 @@ class Intent(msgspec.Struct, frozen=True):
     sent_at: int | None = None
     exchange_id: str | None = None
     filled: Decimal = ZERO
+    summed: Decimal = ZERO
     seen: tuple[int, ...] = ()
     tightens: bool = False
 

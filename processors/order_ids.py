@@ -38,7 +38,7 @@ def cancel_id(exit_id: str) -> str:
     return ids.client_id(Purpose.CLOSE, "cancel", exit_id)
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=65_536)
 def attempt_id(first: str, attempt: int) -> str:
     """The client id of an intent's attempt (from 1). The exchange forgets used ids, so each attempt needs its own."""
     return first if attempt <= 1 else ids.client_id(ids.purpose_of(first), "attempt", first, attempt)

@@ -16,6 +16,7 @@ import contextlib
 import logging
 import signal
 import time
+from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal
 
@@ -27,6 +28,7 @@ from processors.brakes import Held, Known, hold
 from processors.execution import State, Todo, Work
 from processors.intents import Intent
 from processors.protection import STOP_TYPES
+from schemas import topics
 from schemas.ids import Purpose, partition_of
 from schemas.policy import Execution
 from schemas.trading import Order, OrderState
@@ -41,11 +43,13 @@ from streams.stage import NotOwner, Outbox
 log = logging.getLogger(__name__)
 
 RECONCILE_S = 10.0
-BRAKES_S = 0.05
+BRAKES_S = TIME_S = 0.05
 WITHDRAW_S = 0.5
 RECOVER_S = 1.0
 FEW = 20
 """Instruments up to which the books are read one by one: 2 of weight each instead of 80."""
+GONE_AFTER = 2
+"""Looks at the books that deny a stop, as its own query does, before it counts as gone: somebody else's that we took for ours."""
 JUST_SAID_S = 2.0
 """An order younger than this may not be in the exchange's lists yet."""
 TOO_LATE = -1021
@@ -67,6 +71,7 @@ class Desk:
         self._said: dict[str, list[Order]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._acked: dict[str, float] = {}
+        self._denied: Counter[str] = Counter()
         self._leverage: dict[str, int] = {}
         self._reconciler: asyncio.Task[None] | None = None
         self._protected = asyncio.Event()
@@ -200,7 +205,11 @@ class Desk:
             if await self._given_up(key, intent):
                 return
             await self._protected.wait()
-            if self._is_late(key, intent) or not await self._leverage_is_set(key, intent) or await self._given_up(key, intent):
+            await self._time_is_known(key)
+            if late := execution.over(intent, self._now()):
+                await self._say(key, intent, OrderState.ABANDONED, reason=late)
+                return
+            if not await self._leverage_is_set(key, intent) or await self._given_up(key, intent):
                 return
         if intent.tightens and not await self._room_to_tighten(key, intent):
             return
@@ -224,10 +233,14 @@ class Desk:
             assert ack is not None
             await self._say(key, intent, OrderState.ACKED, exchange_id=ack.exchange_id)
 
-    def _is_late(self, key: str, intent: Intent) -> bool:
-        """It has waited too long; what is due next says so."""
-        view = self._views.get(key)
-        return view is None or (intent.not_after is not None and view.market_at > intent.not_after)
+    async def _time_is_known(self, key: str) -> None:
+        """Until a mark has been read that was written since we came. What the states know may be the time before an outage."""
+        while not self.outbox.is_current(topics.MARKET_MARKS.name, partition_of(key)):  # noqa: ASYNC110 - the stage reads it
+            await asyncio.sleep(TIME_S)
+
+    def _now(self) -> int:
+        """Venue time, by the marks of any instrument: its own may have fallen silent."""
+        return max((view.market_at for view in self._views.values()), default=0)
 
     # -- the brakes: no way leads from here to an exit
 
@@ -483,10 +496,20 @@ class Desk:
         known = {order.exchange_id for order in listed} | {order.client_id for order in listed}
         for key, intent in resting:
             if intent.client_id in known or intent.exchange_id in known:
+                self._denied.pop(intent.first_id, None)
                 continue
             found = await self._query(intent)
-            if found is not None and not found.live and key in self._views:
-                await self._found(key, intent, found)
+            if key not in self._views:
+                continue
+            if found is not None:
+                self._denied.pop(intent.first_id, None)
+                if not found.live:
+                    await self._found(key, intent, found)
+            elif not intent.entry:
+                self._denied[intent.first_id] += 1
+                if self._denied[intent.first_id] >= GONE_AFTER:
+                    del self._denied[intent.first_id]
+                    await self._say(key, intent, OrderState.EXPIRED, reason="neither in the books nor known to the exchange")
 
 
 def _wider(order: VenueOrder, wanted: Intent) -> bool:

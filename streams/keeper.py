@@ -35,13 +35,14 @@ class Era:
     """One assignment: the generation of the group, the epoch that we claimed, and all that we hold under it.
 
     `live`: partitions that the effects know of. `behind`: what a partition must still apply before they do. `market_at`: the latest
-    market time that any partition has come to.
+    market time that any partition has come to. `ends`: where the inputs stood when it began.
     """
 
     def __init__(self, generation: int, loaded: Loaded) -> None:
         self.generation = generation
         self.epoch = loaded.epoch
         self.shares = loaded.shares
+        self.ends = loaded.ends
         self.seq = 0
         self.rewritten_at = self.agreed_at = self.committed_at = time.monotonic()
         self.live: set[int] = set()

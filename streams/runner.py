@@ -254,6 +254,11 @@ class Runner:
     async def prove_ownership(self, partition: int) -> None:
         await self.keeper.prove_ownership(partition)
 
+    def is_current(self, topic: str, partition: int) -> bool:
+        era = self.keeper.era
+        share = era.shares.get(partition) if era is not None else None
+        return era is not None and share is not None and share.next[topic] > era.ends[topic, partition]
+
     def policy(self) -> tuple[int, Policy]:
         return self.policy_reader.current() if self.policy_reader else self._default_policy
 

@@ -50,6 +50,9 @@ class Outbox(Protocol):
     async def prove_ownership(self, partition: int) -> None:
         """A group commit that advances nothing. Raises NotOwner when the broker refuses: drop everything in memory."""
 
+    def is_current(self, topic: str, partition: int) -> bool:
+        """Whether a record of this input has been applied that was written after the partition became ours."""
+
     def policy(self) -> tuple[int, Policy]:
         """The policy as it stands now: (version, policy)."""
 

@@ -127,7 +127,7 @@ class TimedOutbox:
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        self.policy = outbox.policy
+        self.policy, self.is_current = outbox.policy, outbox.is_current
 
     async def send_now(self, event: Any, cause: Cause | None = None) -> None:
         await self._timed(self._outbox.send_now(event, cause))

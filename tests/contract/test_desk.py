@@ -26,6 +26,7 @@ from infra.venue.port import OrderRequest, OrderSeen, StopRequest
 from processors import execution
 from processors.execution import State
 from processors.step import Context
+from schemas import hot
 from schemas.ids import partition_of
 from schemas.policy import Execution, Policy
 from schemas.trading import Order, OrderState, OrderType
@@ -50,6 +51,7 @@ class Log:
 
     def __init__(self, desk: Desk) -> None:
         self.desk, self.state, self.said = desk, State(), list[Order]()
+        self.current = True
 
     async def send_now(self, event: Any, cause: Cause | None = None) -> None:
         self.said.append(event)
@@ -57,6 +59,9 @@ class Log:
 
     async def prove_ownership(self, partition: int) -> None:
         """Nobody else is there."""
+
+    def is_current(self, topic: str, partition: int) -> bool:
+        return self.current
 
     def policy(self) -> tuple[int, Policy]:
         return 1, POLICY
@@ -226,3 +231,36 @@ async def test_a_close_cancels_what_stands_in_its_way_whoever_placed_it(tmp_path
         assert await stage.venue.positions() == []
         codes = [order.error_code for order in stage.log.said if order.intent_id == exit_.event_id]
         assert -4118 in codes
+
+
+async def test_an_entry_from_before_an_outage_waits_for_the_time_and_is_abandoned_when_it_is_late(tmp_path: Path) -> None:
+    """What the state knows is the time before the outage: by that the entry would not be late."""
+    async with street(tmp_path) as stage:
+        stage.log.current = False
+        stage.log.desk.on_live(partition_of(KEY), {KEY: stage.log.state})
+        case = play()
+        stage.log.take(case.entry().model_copy(update={"not_after": 60_000}))
+        await asyncio.sleep(0.5)
+        assert stage.log.states(case.ids["entry"]) == [OrderState.PLANNED]
+        stage.log.take(hot.Marks("m", "market.marks", 3_600_000, 0, [], "synthetic"))
+        stage.log.current = True
+        await stage.until(lambda: OrderState.ABANDONED in stage.log.states(case.ids["entry"]))
+        assert not stage.orders()
+
+
+async def test_a_stop_of_another_hand_that_we_took_for_ours_is_missed_when_it_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.desk.RECONCILE_S", 0.2)
+    monkeypatch.setattr("streams.desk.JUST_SAID_S", 0.1)
+    async with street(tmp_path) as stage:
+        await stage.venue.place_order(OrderRequest(KEY, OrderSide.BUY, OrderType.MARKET, QUANTITY, "web-1"))
+        await stage.venue.place_algo(StopRequest(KEY, OrderSide.SELL, Decimal("99.00"), "web-2"))
+        stage.log.desk.on_live(partition_of(KEY), {KEY: stage.log.state})
+        case = play()
+        stage.log.take(case.entry())
+        await stage.until(lambda: OrderState.ACKED in stage.log.states(case.ids["stop"]))
+        await asyncio.sleep(1.0)
+        assert stage.log.states(case.ids["stop"])[-1] is OrderState.ACKED, "it rests, under another name"
+        await stage.venue.cancel_algo(KEY, "web-2")
+        await stage.until(lambda: stage.log.states(case.ids["stop"])[-1] is OrderState.EXPIRED)

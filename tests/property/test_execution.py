@@ -214,6 +214,7 @@ class World:
     def check(self) -> None:
         per_intent = Counter(self.accepted.values())
         assert not [name for name, count in per_intent.items() if count > 1], "two orders for one intent"
+        assert all(order.quantity is None or order.filled_quantity <= order.quantity for order in self.log), "more than was ordered"
         sending = {order.client_id for order in self.log if order.state is OrderState.SENDING}
         assert sending >= set(self.accepted), "an order without its line in the outbox"
 

@@ -442,3 +442,19 @@ def test_a_cancel_of_the_rest_finds_the_order_filled() -> None:
     state, said = run(fill(e.client_id), marks(13_000), state=state)
     assert [(order.client_id, order.state) for order in said] == [(e.client_id, OrderState.FILLED)]
     assert due(state) == [(Todo.SEND, e.stop_client_id)]
+
+
+PART = Decimal("0.006")
+
+
+def test_a_fill_that_a_query_has_counted_already_is_counted_once() -> None:
+    limit = entry().model_copy(update={"order_type": OrderType.LIMIT, "limit_price": Decimal(60000)})
+    found = intents.said(execution.step(None, limit, CONTEXT).state.intents[limit.client_id], OrderState.ACKED, 5, filled=PART)  # type: ignore[union-attr]
+    gone = update(limit.client_id, "CANCELED", "ORDER").model_copy(update={"filled_quantity": PART})
+    for history in ([found, fill(limit.client_id, 1, "0.006")], [found, gone, fill(limit.client_id, 1, "0.006")]):
+        state, said = None, list[Order]()
+        for event in (limit, *history):
+            step = execution.step(state, event, CONTEXT)
+            state, said = step.state, [*said, *step.events]
+        assert OrderState.FILLED not in [order.state for order in said]
+        assert all(order.filled_quantity <= PART for order in said)
