@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from schemas.models import BUILT_IN, ModelSwitch, ModelVersion
 from schemas.policy import Policy
 from schemas.signals import DecisionReason, Wish
 from streams import model_commands
+from streams.served import warm
 from streams.serving import Server, verify
 
 KEY = "local-model-key"
@@ -441,8 +443,11 @@ async def test_metrics_tell_what_is_held_what_answered_and_what_was_refused(
         assert line in text, text
 
 
-async def test_the_event_loop_lives_while_versions_load(desk: Desk, settings: Settings, make_version: MakeVersion) -> None:
+async def test_the_event_loop_lives_while_versions_load(
+    desk: Desk, settings: Settings, make_version: MakeVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_version(settings.model_registry, "m-a", p_up=0.9, key=KEY)
+    monkeypatch.setattr("streams.serving.warm", lambda served: (time.sleep(0.2), warm(served))[1])  # a large one
     beats = 0
 
     async def beat() -> None:
