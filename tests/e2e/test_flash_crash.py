@@ -29,7 +29,7 @@ from streams.bench.matrix.exchange import EVERY_MS, symbols
 from streams.bench.matrix.street import Street, Waits
 from streams.envelope import decode
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
 
 PLANS = 100
 CONDITIONAL_MOST, ORDERS_MOST = 200, 300
@@ -148,7 +148,7 @@ def opened(street: Street, names: Sequence[str]) -> None:
 
 
 def test_every_position_is_closed_or_protected_within_the_limits_and_no_exit_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, say: Callable[[str], None]
 ) -> None:
     even, odd = symbols()
     names = sorted(even + odd)[:PLANS]
@@ -197,17 +197,16 @@ def test_every_position_is_closed_or_protected_within_the_limits_and_no_exit_is_
 
     lives: dict[str, Any] = {order.intent_id: order for order in orders}
     closes = [wish for wish in exits if wish.action is ExitAction.CLOSE]
-    with capsys.disabled():
-        print(  # noqa: T201 - the figures are the result
-            f"\n{PLANS} positions, -30 % in {fallen_s:.1f} s ({fallen_s * SPEED:.0f} s of the market),"
-            f" all out after {flat_s:.1f} s;"
-            f" worst unprotected {audit['unprotected_worst_s']:.2f} s ({audit['unprotected_worst_market_s']:.1f} s of the market);"
-            f" conditional orders at most {judge.conditional_most} of {CONDITIONAL_MOST},"
-            f" orders in 10 s at most {judge.orders_most} of {ORDERS_MOST}; {len(closes)} closes by exits;"
-            f" by reason {dict(Counter(each.exit_reason.value for each in closed))};"
-            f" breakers {sorted({b.scope for b in breakers if b.phase is Phase.OPEN})[:4]}..."
-            f" alarms {alarms[-1].alarms if alarms else []}, a decision then: {[v.reason.value for v in last]}"
-        )
+    say(
+        f"{PLANS} positions, -30 % in {fallen_s:.1f} s ({fallen_s * SPEED:.0f} s of the market),"
+        f" all out after {flat_s:.1f} s;"
+        f" worst unprotected {audit['unprotected_worst_s']:.2f} s ({audit['unprotected_worst_market_s']:.1f} s of the market);"
+        f" conditional orders at most {judge.conditional_most} of {CONDITIONAL_MOST},"
+        f" orders in 10 s at most {judge.orders_most} of {ORDERS_MOST}; {len(closes)} closes by exits;"
+        f" by reason {dict(Counter(each.exit_reason.value for each in closed))};"
+        f" breakers {sorted({b.scope for b in breakers if b.phase is Phase.OPEN})[:4]}..."
+        f" alarms {alarms[-1].alarms if alarms else []}, a decision then: {[v.reason.value for v in last]}"
+    )
     assert audit["open"] == []
     assert audit["doubled_client_ids"] == []
     assert judge.conditional_most == CONDITIONAL_MOST

@@ -11,7 +11,7 @@ from streams.bench.scenarios.run import play, table
 from streams.bench.scenarios.street import LiveStreet
 from streams.bench.scenarios.table import SCENARIOS
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
