@@ -8,15 +8,43 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, create_model
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, WithJsonSchema, create_model
 
 from infra.settings import KafkaSecurity, Settings
 from schemas.topics import WORKERS
 
 Free = dict[str, Any]
 """An object of Kubernetes' own, passed on as it is."""
-Pinned = Annotated[str, Field(pattern=r"^.+(:[^:/]+|@sha256:[0-9a-f]{64})$", json_schema_extra={"not": {"pattern": ":latest$"}})]
+
+
+def _never(what: dict[str, Any], but: str) -> dict[str, Any]:
+    """Refuses what fits `what` in words for what belongs there: `not` has none, and a pattern repeats what may be a password."""
+    return {"if": what, "then": {"const": but}}
+
+
+Pinned = Annotated[
+    str,
+    Field(
+        pattern=r"^.+(:[^:/]+|@sha256:[0-9a-f]{64})$",
+        json_schema_extra=_never({"pattern": ":latest$"}, "an image by version or digest, not latest"),
+    ),
+]
 """An image by tag or digest, and not one that changes under us."""
+Name = Annotated[str, Field(pattern=r"^([a-z]([-a-z0-9]*[a-z0-9])?)?$", max_length=40)]
+"""Of what Kubernetes makes names of."""
+_AMOUNTS = {
+    "type": "object",
+    "additionalProperties": {
+        "type": ["string", "number"],
+        "minimum": 0,
+        "pattern": r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$",
+    },
+}
+Resources = Annotated[
+    Free,
+    WithJsonSchema({"type": "object", "properties": {"requests": _AMOUNTS, "limits": _AMOUNTS}, "additionalProperties": False}),
+]
+"""Of a container, in amounts as Kubernetes writes them: 100m, 1.5, 256Mi."""
 DERIVED = frozenset(
     "host run_dir probe_port worker_index kafka_bootstrap kafka_port kafka_controller_port kafka_security kafka_mechanism "
     "kafka_username kafka_ca_file clickhouse_url clickhouse_port venue_url venue_stream_url exchange_port exchange_control_port "
@@ -32,7 +60,7 @@ class Values(BaseModel):
 class Image(Values):
     repository: str = Field(default="quantum-trader", min_length=1)
     """Where the image is, without tag."""
-    tag: str = Field(default="", json_schema_extra={"not": {"const": "latest"}})
+    tag: str = Field(default="", json_schema_extra=_never({"const": "latest"}, "a version, not latest"))
     """Its tag; empty: the chart's appVersion. `latest` is refused: a rollback must find what it rolls back to."""
     digest: str = Field(default="", pattern=r"^(sha256:[0-9a-f]{64})?$")
     """`sha256:...` goes before the tag."""
@@ -47,7 +75,7 @@ class BundledKafka(Values):
     """Its image."""
     storage: str = Field(default="10Gi", pattern=r"^[0-9]+(Mi|Gi|Ti)$")
     """Size of its volume."""
-    resources: Free = {"requests": {"cpu": "250m", "memory": "768Mi"}, "limits": {"memory": "1536Mi"}}
+    resources: Resources = {"requests": {"cpu": "250m", "memory": "768Mi"}, "limits": {"memory": "1536Mi"}}
     """Requests and limits."""
 
 
@@ -72,12 +100,16 @@ class BundledClickHouse(Values):
     """Its image."""
     storage: str = Field(default="20Gi", pattern=r"^[0-9]+(Mi|Gi|Ti)$")
     """Size of its volume."""
-    resources: Free = {"requests": {"cpu": "250m", "memory": "1Gi"}, "limits": {"memory": "3Gi"}}
+    resources: Resources = {"requests": {"cpu": "250m", "memory": "1Gi"}, "limits": {"memory": "3Gi"}}
     """Requests and limits."""
 
 
 class ClickHouse(Values):
-    url: str = Field(default="http://clickhouse:8123", pattern=r"^(https?://[^@\s]+)?$")
+    url: str = Field(
+        default="http://clickhouse:8123",
+        json_schema_extra=_never({"pattern": "@"}, "an address without user and password, which stand in clickhouse.existingSecret")
+        | {"else": {"pattern": r"^(https?://\S+)?$"}},
+    )
     """HTTP interface of your ClickHouse, without user and password. Not looked at when the bundled one is on, or with a secret."""
     existingSecret: str = ""
     """A secret that holds the whole URL, `https://user:password@host:8443`."""
@@ -91,7 +123,7 @@ class BundledExchange(Values):
     """The local exchange, which mode `sim` trades on."""
     storage: str = Field(default="1Gi", pattern=r"^[0-9]+(Mi|Gi|Ti)$")
     """Size of the volume for its books."""
-    resources: Free = {"requests": {"cpu": "200m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
+    resources: Resources = {"requests": {"cpu": "200m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
     """Requests and limits."""
 
 
@@ -129,7 +161,7 @@ class Autoscaling(Values):
 class WorkerDefaults(Values):
     replicas: int = Field(default=1, ge=0, le=12)
     """Members of the worker; 0 stops it."""
-    resources: Free = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
+    resources: Resources = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
     """Requests and limits. No CPU limit: throttled, a worker misses its session."""
     extraEnv: list[Free] = []
     """More environment, as Kubernetes writes it."""
@@ -160,7 +192,7 @@ class KafkaUi(Values):
     """kafbat's UI, read only, on our cluster."""
     image: Pinned = "ghcr.io/kafbat/kafka-ui:v1.5.0"
     """Its image."""
-    resources: Free = {"requests": {"cpu": "100m", "memory": "384Mi"}, "limits": {"memory": "768Mi"}}
+    resources: Resources = {"requests": {"cpu": "100m", "memory": "384Mi"}, "limits": {"memory": "768Mi"}}
     """Requests and limits."""
 
 
@@ -215,7 +247,7 @@ class Monitoring(Values):
 class Bootstrap(Values):
     patienceSeconds: int = Field(default=600, ge=30)
     """How long the Job waits for Kafka and ClickHouse, and a worker for the Job."""
-    resources: Free = {"requests": {"cpu": "100m", "memory": "192Mi"}, "limits": {"memory": "512Mi"}}
+    resources: Resources = {"requests": {"cpu": "100m", "memory": "192Mi"}, "limits": {"memory": "512Mi"}}
     """Requests and limits of the Jobs and of the waiting."""
 
 
@@ -258,8 +290,8 @@ def _workers() -> type[BaseModel]:
 def chart_values() -> type[BaseModel]:
     """The model of all values."""
     fields: dict[str, Any] = {
-        "nameOverride": (str, Field(default="", description="In the place of the chart's name.")),
-        "fullnameOverride": (str, Field(default="", description="In the place of release and chart name together.")),
+        "nameOverride": (Name, Field(default="", description="In the place of the chart's name.")),
+        "fullnameOverride": (Name, Field(default="", description="In the place of release and chart name together.")),
         "image": (Image, Image()),
         "imagePullSecrets": (list[Free], Field(default=[], description="Names of secrets for the registry of images.")),
         "settings": (

@@ -45,7 +45,10 @@ SYSTEM = ("events", "componentstatuses", "endpoints", "endpointslices", "leases"
 NODE = {
     "apiVersion": "v1",
     "kind": "Node",
-    "metadata": {"name": "simulated", "labels": {"kubernetes.io/hostname": "simulated", "topology.kubernetes.io/zone": "a"}},
+    "metadata": {
+        "name": "simulated",
+        "labels": {"kubernetes.io/hostname": "simulated", "topology.kubernetes.io/zone": "a", "disk": "ssd"},
+    },
     "status": {side: {"cpu": "64", "memory": "256Gi", "pods": "500"} for side in ("capacity", "allocatable")},
 }
 
@@ -88,7 +91,7 @@ class Cluster:
         found = {}
         for kind, path in self._listed(namespaced=True):
             for each in self.get(path.format(namespace=namespace)).get("items") or []:
-                found[f"{kind}/{each['metadata']['name']}"] = each
+                found[f"{kind}/{each['metadata']['name']}"] = {"kind": kind} | each  # items of a list do not tell theirs
         for name in ("ServiceAccount/default", "ConfigMap/kube-root-ca.crt"):
             found.pop(name, None)
         return found
@@ -166,7 +169,7 @@ class Cluster:
             *(f"--tls-cert-file={certificate}", f"--tls-private-key-file={key}", f"--cert-dir={self.folder}"),
             *("--service-account-issuer=https://kubernetes.default.svc", f"--service-account-signing-key-file={key}"),
             *(f"--service-account-key-file={key}", "--service-cluster-ip-range=10.96.0.0/24"),
-            *("--authorization-mode=Node,RBAC", f"--token-auth-file={self.folder / 'tokens.csv'}"),
+            *("--authorization-mode=Node,RBAC", "--allow-privileged=true", f"--token-auth-file={self.folder / 'tokens.csv'}"),
         )
         self.wait("the API server answers", self._answers)
         who = (f"--kubeconfig={self.kubeconfig}", "--leader-elect=false", "--secure-port=0")

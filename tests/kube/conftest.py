@@ -15,6 +15,7 @@ from tests.kube.cluster import Cluster, Refused
 from tests.kube.release import Release
 
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+PREFIX = "desk-"
 VOLUMES = {"": 4, "fast": 4}
 """Class -> volumes that wait for a claim of the namespace."""
 
@@ -29,6 +30,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         pytest.skip(f"NOT TESTED: nothing was installed on Kubernetes: {why}")
     with Cluster(tmp_path_factory.mktemp("cluster")) as found:
         yield found
+        found.wait("all namespaces of releases are gone, nothing holds one", lambda: not _namespaces(found), 120)
 
 
 _counter = itertools.count(1)
@@ -36,8 +38,9 @@ _counter = itertools.count(1)
 
 @pytest.fixture
 def release(cluster: Cluster, tmp_path: Path) -> Iterator[Release]:
-    """Not installed yet, in a namespace that enforces pod security `restricted`; afterwards the namespace goes."""
-    namespace = f"desk-{next(_counter)}"
+    """Not installed yet, in a namespace that enforces pod security `restricted`; afterwards both go, the namespace
+    while the next test runs: Kubernetes takes ten seconds or more to see that one is empty."""
+    namespace = f"{PREFIX}{next(_counter)}"
     cluster.post({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": RESTRICTED}})
     volumes = [f"{namespace}-{name or 'plain'}-{n}" for name, amount in VOLUMES.items() for n in range(amount)]
     for volume in volumes:
@@ -45,9 +48,9 @@ def release(cluster: Cluster, tmp_path: Path) -> Iterator[Release]:
     cluster.wait(
         "the namespace has its account", lambda: _there(cluster, f"/api/v1/namespaces/{namespace}/serviceaccounts/default")
     )
-    yield Release(cluster, namespace, tmp_path, built.helm())
+    yield (found := Release(cluster, namespace, tmp_path, built.helm()))
+    found.run("uninstall", found.name, "--ignore-not-found")  # what it has outside of its namespace, the next would find
     cluster.delete(f"/api/v1/namespaces/{namespace}")
-    cluster.wait(f"{namespace} is gone", lambda: not _there(cluster, f"/api/v1/namespaces/{namespace}"), 120)
     for volume in volumes:
         cluster.delete(f"/api/v1/persistentvolumes/{volume}")
 
@@ -64,6 +67,11 @@ def _volume(name: str, storage_class: str) -> dict[str, Any]:
             "hostPath": {"path": f"/nowhere/{name}"},
         },
     }
+
+
+def _namespaces(cluster: Cluster) -> list[str]:
+    found = (each["metadata"]["name"] for each in cluster.get("/api/v1/namespaces")["items"])
+    return [name for name in found if name.startswith(PREFIX)]
 
 
 def _there(cluster: Cluster, path: str) -> bool:

@@ -27,8 +27,8 @@ class Release:
     helm: str
     name: str = "street"
 
-    def install(self, values: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-        return self.run("install", self.name, str(CHART), "-f", str(self._file(values)), *WAIT)
+    def install(self, values: dict[str, Any], *more: str) -> subprocess.CompletedProcess[str]:
+        return self.run("install", self.name, str(CHART), "-f", str(self._file(values)), *WAIT, *more)
 
     def upgrade(self, values: dict[str, Any]) -> subprocess.CompletedProcess[str]:
         return self.run("upgrade", self.name, str(CHART), "-f", str(self._file(values)), *WAIT)

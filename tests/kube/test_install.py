@@ -27,7 +27,6 @@ REFUSED_BY_KUBERNETES: dict[str, tuple[dict[str, Any], str]] = {
         {"extraManifests": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "more"}, "dato": {"a": "b"}}]},
         "dato",
     ),
-    "a name that is none": ({"fullnameOverride": "Not_A_Name"}, "Not_A_Name"),
     "a pod with privileges": (
         {
             "extraManifests": [
@@ -41,7 +40,11 @@ REFUSED_BY_KUBERNETES: dict[str, tuple[dict[str, Any], str]] = {
         },
         'violates PodSecurity "restricted:latest"',
     ),
-    "an amount that is none": ({"workerDefaults": {"resources": {"limits": {"memory": "much"}}}}, "quantities must match"),
+    "more asked for than allowed": (
+        {"workers": {"features": {"resources": {"requests": {"memory": "4Gi"}, "limits": {"memory": "1Gi"}}}}},
+        "must be less than or equal to memory limit",
+    ),
+    "a variable without a name": ({"workers": {"exits": {"extraEnv": [{"value": "1"}]}}}, "env"),
 }
 
 
@@ -54,15 +57,14 @@ def test_it_installs_is_ready_and_leaves_nothing_but_volumes(release: Release, c
     assert done.returncode == 0, done.stderr
     assert "is installed as street" in done.stdout
     running(release, merged(DEFAULTS, values))
-    gone = release.uninstall()
-    assert gone.returncode == 0, gone.stderr
-    cluster.wait("pods and replica sets are collected", lambda: set(volumes_aside(release)) == before)
-    assert cluster.cluster_wide(release.name) == set()
+    leaves_nothing_but_volumes(release, before)
 
 
 def test_an_upgrade_and_the_way_back(release: Release, cluster: Cluster) -> None:
     prepare(release)
-    assert release.install({}).returncode == 0
+    before = set(release.objects())
+    made = release.install({})
+    assert made.returncode == 0, made.stderr
     first = release.objects()
     done = release.upgrade(CHANGED)
     assert done.returncode == 0, done.stderr
@@ -80,6 +82,7 @@ def test_an_upgrade_and_the_way_back(release: Release, cluster: Cluster) -> None
             assert third[name].get("spec") == told.get("spec"), name
             assert third[name].get("data") == told.get("data"), name
     assert [line.split()[0] for line in release.run("history", release.name).stdout.splitlines()[1:]] == ["1", "2", "3"]
+    leaves_nothing_but_volumes(release, before)
 
 
 def test_its_own_test_runs_and_cleans_up(release: Release) -> None:
@@ -121,6 +124,30 @@ def test_what_only_kubernetes_can_know_is_refused_in_its_words(release: Release,
     cluster.wait("what was made is gone", lambda: set(volumes_aside(release)) == set())
 
 
+def test_an_install_that_fails_takes_itself_back_if_asked_to(release: Release, cluster: Cluster) -> None:
+    values, said = REFUSED_BY_KUBERNETES["more asked for than allowed"]
+    done = release.install(values, "--rollback-on-failure")
+    assert done.returncode != 0
+    assert said in done.stderr
+    cluster.wait("what was made is gone", lambda: set(volumes_aside(release)) == set())
+    assert cluster.cluster_wide(release.name) == set()
+
+
+def test_a_refused_upgrade_leaves_the_members_that_run(release: Release) -> None:
+    made = release.install({})
+    assert made.returncode == 0, made.stderr
+    pods = members(release)
+    values, said = REFUSED_BY_KUBERNETES["more asked for than allowed"]
+    done = release.upgrade(values)
+    assert done.returncode != 0
+    assert said in done.stderr
+    running(release, DEFAULTS)
+    assert members(release) == pods
+    back = release.rollback(1)
+    assert back.returncode == 0, back.stderr
+    assert members(release) == pods
+
+
 # -- what is there
 
 
@@ -147,10 +174,24 @@ def running(release: Release, values: dict[str, Any]) -> None:
         assert found[f"{kind}/{FULL}-{worker}"]["status"].get("readyReplicas", 0) == wanted, worker
 
     def done() -> bool:
-        jobs = [each for name, each in release.objects().items() if name.startswith("Job/")]
+        jobs = [each for each in release.objects().values() if each["kind"] == "Job"]
         return bool(jobs) and all(each["status"].get("succeeded") == 1 for each in jobs)
 
     release.cluster.wait("its Jobs are done", done)
+
+
+def leaves_nothing_but_volumes(release: Release, before: set[str]) -> None:
+    gone = release.uninstall()
+    assert gone.returncode == 0, gone.stderr
+    release.cluster.wait("pods and replica sets are collected", lambda: set(volumes_aside(release)) == before)
+    assert release.cluster.cluster_wide(release.name) == set()
+
+
+def members(release: Release) -> set[tuple[str, str]]:
+    """(name, identity) of every worker's pods."""
+    label = "app.kubernetes.io/component"
+    found = (each["metadata"] for each in release.objects().values() if each["kind"] == "Pod")
+    return {(told["name"], told["uid"]) for told in found if told["labels"][label] in WORKERS}
 
 
 def volumes_aside(release: Release) -> dict[str, dict[str, Any]]:
@@ -158,7 +199,7 @@ def volumes_aside(release: Release) -> dict[str, dict[str, Any]]:
     return {
         name: each
         for name, each in release.objects().items()
-        if not name.startswith("PersistentVolumeClaim/") or name == "PersistentVolumeClaim/models"
+        if each["kind"] != "PersistentVolumeClaim" or name == "PersistentVolumeClaim/models"
     }
 
 

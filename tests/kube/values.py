@@ -62,6 +62,11 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "no exchange at all": ({"exchange": {"bundled": {"enabled": False}}}, "exchange.url"),
     "no ClickHouse at all": ({"clickhouse": {"url": ""}}, "clickhouse.url"),
     "a password in an address": ({"clickhouse": {"url": "http://me:secret@clickhouse:8123"}}, "clickhouse.url"),
+    "an address that is none": ({"clickhouse": {"url": "clickhouse"}}, "clickhouse.url"),
+    "a name that is none": ({"fullnameOverride": "Not_A_Name"}, "fullnameOverride"),
+    "an amount that is none": ({"bootstrap": {"resources": {"limits": {"memory": "much"}}}}, "bootstrap.resources.limits.memory"),
+    "a limit of no kind": ({"workers": {"features": {"resources": {"limit": {"memory": "1Gi"}}}}}, "workers.features.resources"),
+    "the image of others, latest": ({"kafkaUi": {"image": "ghcr.io/kafbat/kafka-ui:latest"}}, "kafkaUi.image"),
     "more members than partitions": ({"workers": {"features": {"replicas": 13}}}, "workers.features.replicas"),
 }  # fmt: skip
 
