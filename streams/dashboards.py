@@ -38,7 +38,14 @@ BOARDS: dict[str, tuple[str, tuple[Panel, ...]]] = {
                 10,
             ),
             Panel("Emergency stop", "1 while it is engaged", "max(qt_emergency_brake)", "", "short", 1, True),
-            Panel("Breakers open", "By instrument", "max by (scope) (qt_breaker_open) or vector(0)", "{{scope}}", "short", 1),
+            Panel(
+                "Breakers open",
+                "By instrument: 1 open, 0.5 on trial",
+                "max by (scope) (qt_breaker_open) or vector(0)",
+                "{{scope}}",
+                "short",
+                1,
+            ),
             Panel("Fills", "A second", f'sum(rate(qt_processed_total{{worker="positions", topic="trade.fills"}}{RATE}))', "fills"),
             Panel(
                 "Decisions that reached risk",

@@ -12,7 +12,7 @@ import shutil
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from schemas import ids, topics
 from streams import bootstrap
 from streams.chart import CHART
 from streams.cli import any_ports
-from streams.dashboards import queries
+from streams.dashboards import BOARDS, queries
 from streams.doctor import examine
 from streams.launcher import Stack, environment, python
 from streams.report import exchange_audit
@@ -126,7 +126,9 @@ def test_every_metric_of_alerts_and_boards_is_exported_by_a_worker(stack: Stack)
 
 
 @pytest.mark.full
-def test_prometheus_finds_something_for_every_panel(stack: Stack, tmp_path: Path) -> None:
+def test_prometheus_scrapes_every_worker_and_finds_something_for_every_panel(
+    stack: Stack, say: Callable[[str], None], tmp_path: Path
+) -> None:
     binary = shutil.which("prometheus")
     if binary is None:
         pytest.skip("NOT TESTED: there is no prometheus (package prometheus)")
@@ -136,24 +138,43 @@ def test_prometheus_finds_something_for_every_panel(stack: Stack, tmp_path: Path
     config["scrape_configs"][0]["static_configs"] = [{"targets": probes(stack)}]
     (file := tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(config))
     port = free_port()
+
+    def ask(what: str, **asked: str) -> Any:
+        url = f"http://127.0.0.1:{port}/api/v1/{what}?{urllib.parse.urlencode(asked)}"
+        return json.loads(urllib.request.urlopen(url, timeout=10).read())["data"]
+
+    def numbers(query: str) -> list[float]:
+        found = ask("query", query=query.replace("$__rate_interval", "30s"))["result"]
+        return [number for each in found if not math.isnan(number := float(each["value"][1]))]
+
     with (tmp_path / "log").open("wb") as log:
         where = [f"--web.listen-address=127.0.0.1:{port}", f"--storage.tsdb.path={tmp_path / 'tsdb'}"]
         server = children.spawn([binary, f"--config.file={file}", *where], stdout=log, stderr=log)
     try:
-        left, deadline = set(queries()), time.monotonic() + 240
+        wanted = set(queries())
+        left, deadline = set(wanted), time.monotonic() + 240
 
         def all_found() -> bool:
             for query in sorted(left):
-                asked = urllib.parse.urlencode({"query": query.replace("$__rate_interval", "30s")})
                 with contextlib.suppress(OSError):
-                    answer = json.loads(urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/query?{asked}", timeout=10).read())
-                    if answer["data"]["result"]:
+                    if numbers(query):
                         left.discard(query)
             time.sleep(1.0)
             return not left or time.monotonic() > deadline
 
         stack.watch(all_found)
         assert not left
+        scraped = {each["labels"]["instance"]: each["health"] for each in ask("targets")["activeTargets"]}
+        assert scraped == dict.fromkeys(probes(stack), "up")
+        rules = [rule for group in ask("rules")["groups"] for rule in group["rules"]]
+        assert {rule["name"]: rule["lastError"] for rule in rules if rule["health"] == "err"} == {}
+        for query in (panel.query for panel in BOARDS["workers"][1] if panel.legend == "{{instance}}"):
+            assert len(numbers(query)) == len(topics.WORKERS), query
+        firing = sorted({rule["name"] for rule in rules if rule.get("state") == "firing"})
+        say(
+            f"{len(wanted)} of {len(queries())} queries answered, {len(scraped)} of {len(topics.WORKERS)} workers scraped, "
+            f"{len(rules)} rules evaluated, firing: {', '.join(firing) or 'none'}"
+        )
     finally:
         children.stop(server, 10)
 
