@@ -51,6 +51,7 @@ chart: .venv/dev.stamp ## render, lint and validate the Helm chart (helm is buil
 	$(BIN)/python -m pytest tests/unit/test_chart.py $(ARGS)
 
 kube: .venv/dev.stamp ## install the chart on a real Kubernetes API with simulated pods (Go builds it once, 10-40 minutes)
+	@$(BIN)/python -m tests.kube.built
 	$(BIN)/python -m pytest tests/kube -m kube $(ARGS)
 
 check: .venv/dev.stamp ## format, lint, types

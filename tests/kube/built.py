@@ -4,7 +4,8 @@
     control_plane()    name -> path: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kwok
     files_of(...)      files that a Go module ships beside its code: kwok's stages, the resource definitions of operators
 
-The first build of a control plane takes 10 to 40 minutes and 2 GB of memory. Raises NotBuilt, with the reason in words.
+The first build of a control plane takes 10 to 40 minutes and 2 GB of memory: `python -m tests.kube.built` makes everything and
+tells how far it is. Raises NotBuilt, with the reason in words.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -116,7 +118,20 @@ def _go(*arguments: str, cwd: Path | None = None, **environment: str) -> str:
     if shutil.which("go") is None:
         raise NotBuilt("Go is not installed, and the cache does not have it")
     env = os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "auto"} | environment
+    sys.stderr.write(f"go {' '.join(arguments)[-100:]}\n")
     done = subprocess.run(["go", *arguments], cwd=cwd, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise NotBuilt(f"go {' '.join(arguments)}: {done.stderr[-300:]}")
     return done.stdout
+
+
+def main() -> None:
+    try:
+        made = [helm(), *map(str, control_plane().values())]
+    except NotBuilt as why:
+        made = [f"NOT BUILT: {why}"]
+    sys.stderr.write("\n".join(made) + "\n")
+
+
+if __name__ == "__main__":
+    main()

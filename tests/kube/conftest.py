@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shutil
 from collections.abc import Iterator
@@ -24,11 +25,12 @@ VOLUMES = {"": 4, "fast": 4}
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     if shutil.which("openssl") is None:
         pytest.skip("NOT TESTED: nothing was installed on Kubernetes: there is no openssl")
-    try:
-        built.control_plane()
-    except built.NotBuilt as why:
-        pytest.skip(f"NOT TESTED: nothing was installed on Kubernetes: {why}")
-    with Cluster(tmp_path_factory.mktemp("cluster")) as found:
+    with contextlib.ExitStack() as ending:
+        try:
+            built.helm()
+            found = ending.enter_context(Cluster(tmp_path_factory.mktemp("cluster")))
+        except built.NotBuilt as why:
+            pytest.skip(f"NOT TESTED: nothing was installed on Kubernetes: {why}")
         yield found
         found.wait("all namespaces of releases are gone, nothing holds one", lambda: not _namespaces(found), 120)
 

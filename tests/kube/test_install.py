@@ -15,7 +15,8 @@ from tests.kube.cluster import Cluster
 from tests.kube.release import Release
 from tests.kube.values import BROKEN, DEFAULTS, EVERYTHING, SETS, merged, switches
 
-pytestmark = [pytest.mark.kube, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kube, pytest.mark.timeout(900, func_only=True)]
+"""Of the test alone: the first one's set-up builds the control plane where nobody has."""
 
 FULL = "street-quantum-trader"
 GOOD = SETS | {f"switch {name}": values for name, values in switches(DEFAULTS).items()}
