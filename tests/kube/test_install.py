@@ -179,6 +179,29 @@ def running(release: Release, values: dict[str, Any]) -> None:
         return bool(jobs) and all(each["status"].get("succeeded") == 1 for each in jobs)
 
     release.cluster.wait("its Jobs are done", done)
+    release.cluster.wait("every service reaches somebody", lambda: not unreached(release))
+    nothing_that_pods_name_is_missing(release.objects())
+
+
+def unreached(release: Release) -> set[str]:
+    """Services whose selector and port find no member."""
+    slices = release.cluster.get(f"/apis/discovery.k8s.io/v1/namespaces/{release.namespace}/endpointslices")["items"]
+    reached = {each["metadata"]["labels"]["kubernetes.io/service-name"] for each in slices if each["endpoints"] and each["ports"]}
+    return {each["metadata"]["name"] for each in release.objects().values() if each["kind"] == "Service"} - reached
+
+
+def nothing_that_pods_name_is_missing(found: dict[str, dict[str, Any]]) -> None:
+    """Asked here because a simulated pod runs without: configurations, its place among the members, the service that names it."""
+    for pod in (each for each in found.values() if each["kind"] == "Pod"):
+        spec, labels, name = pod["spec"], pod["metadata"]["labels"], pod["metadata"]["name"]
+        containers = [*spec["containers"], *spec.get("initContainers", [])]
+        sources = [source for container in containers for source in container.get("envFrom", [])]
+        named = {source["configMapRef"]["name"] for source in sources}
+        named |= {volume["configMap"]["name"] for volume in spec["volumes"] if "configMap" in volume}
+        assert {f"ConfigMap/{each}" for each in named} <= set(found), name
+        if pod["metadata"]["ownerReferences"][0]["kind"] == "StatefulSet":
+            assert labels["apps.kubernetes.io/pod-index"] == name.rpartition("-")[2]
+            assert f"Service/{spec['subdomain']}" in found, name
 
 
 def leaves_nothing_but_volumes(release: Release, before: set[str]) -> None:
