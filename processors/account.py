@@ -48,8 +48,8 @@ def knows(state: State, trade_id: int) -> bool:
 
 
 def ask_from(state: State) -> int:
-    """The first trade id to ask the exchange for: the oldest remembered, so that an overtaken one is found."""
-    return state.recent[0] if state.recent else 1
+    """The first trade id to ask the exchange for: from there on nothing is new that would not be found."""
+    return state.recent[0] if len(state.recent) >= REMEMBERED else 1
 
 
 def signed(side: OrderSide, quantity: Decimal) -> Decimal:

@@ -54,8 +54,20 @@ def test_an_overtaken_trade_is_still_new_and_asked_for() -> None:
     state = folded([5, 7])
     assert not account.knows(state, 6)
     assert account.knows(state, 7)
-    assert account.ask_from(state) == 5
+    assert account.ask_from(state) <= 6
     assert account.ask_from(EMPTY) == 1
+
+
+def test_the_first_trade_of_all_is_found_when_the_second_is_told_first() -> None:
+    state = folded([2])
+    assert not account.knows(state, 1)
+    assert account.ask_from(state) == 1
+
+
+@given(st.sets(st.integers(1, 60)), st.integers(0, 2 * REMEMBERED), st.integers(1, 60))
+def test_whatever_is_new_is_asked_for(early: set[int], later: int, one: int) -> None:
+    state = folded([*early, *range(61, 61 + later)])
+    assert account.knows(state, one) or account.ask_from(state) <= one
 
 
 def test_what_is_older_than_the_memory_counts_as_known() -> None:
