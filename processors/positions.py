@@ -1,7 +1,8 @@
 """Positions: a fold of fills. Quantity, average price and profit follow from the fills in trade-id order, however they came.
 
 The newest fills stay in the state as rows behind a folded base, so a late one is put where it belongs and everything after it is
-folded again; what comes out different is said again. Conventions:
+folded again; what comes out different is said again. One that is older than every row is folded behind the base: the quantity is
+the sum of all fills however late they came. Conventions:
 
 - one-way mode: a fill through zero closes the position and opens the other side with the rest;
 - `realized_pnl` is gross of fees, as the exchange states it (average cost); net = realized_pnl - fees;
@@ -17,7 +18,8 @@ from decimal import Decimal
 
 import msgspec
 
-from processors import order_ids
+from processors import order_ids, runs
+from processors.runs import Runs
 from processors.step import Context, Step
 from schemas import ids
 from schemas.ids import Purpose
@@ -25,7 +27,9 @@ from schemas.trading import Closed, ExitReason, Fill, Position, PositionStatus
 from schemas.units import OrderSide, Side, Source
 
 WINDOW = 64
-"""Rows kept: a fill may be late by this many others of its instrument. An older one is taken for a duplicate."""
+"""Rows kept: a fill that is late by no more others of its instrument is put exactly where it belongs."""
+REMEMBERED = 1024
+"""Runs of trade ids in the base: twice of what account remembers, so that what it still takes for new is new here."""
 
 ZERO = Decimal(0)
 _PUBLISHED = Decimal(1).scaleb(-12)
@@ -70,6 +74,8 @@ class Holding(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True):
+    """`base`: the fold of all fills before the rows; `taken`: their trade ids, and `folded_to`: ids up to here count as taken."""
+
     version: int = 1
     account: str = ""
     instrument: str = ""
@@ -77,6 +83,7 @@ class State(msgspec.Struct, frozen=True):
     folded_to: int = -1
     rows: tuple[Row, ...] = ()
     revisions: dict[str, int] = {}
+    taken: Runs = ()
 
 
 class Folded(msgspec.Struct, frozen=True):
@@ -87,7 +94,7 @@ class Folded(msgspec.Struct, frozen=True):
 def step(state: State | None, fill: Fill, ctx: Context) -> Step[State]:
     """A fill seen before changes nothing; one that is new gives the positions and round trips that it changed."""
     state = state or State(account=fill.account, instrument=fill.instrument)
-    if fill.trade_id <= state.folded_to or any(row.trade_id == fill.trade_id for row in state.rows):
+    if _knows(state, fill.trade_id):
         return Step(state)
     rows = tuple(sorted((*state.rows, _row(fill)), key=lambda row: row.trade_id))
     before, after = fold(state, state.rows), fold(state, rows)
@@ -129,6 +136,11 @@ def exit_reason(holding: Holding) -> ExitReason:
             return ExitReason.GUARDIAN
         case Purpose.FOREIGN:
             return ExitReason.FOREIGN
+
+
+def _knows(state: State, trade_id: int) -> bool:
+    in_base = trade_id <= state.folded_to or runs.holds(state.taken, trade_id)
+    return in_base or any(row.trade_id == trade_id for row in state.rows)
 
 
 def _row(fill: Fill) -> Row:
@@ -274,13 +286,15 @@ def _closed(state: State, trip: Holding) -> Closed:
 def _shrink(state: State, after: Folded) -> State:
     """Oldest rows go into the base; revisions stay for the positions that the rows can still change."""
     rows, base = state.rows, state.base
-    folded_to = state.folded_to
+    taken, folded_to = state.taken, state.folded_to
     while len(rows) > WINDOW:
         base, _ = _apply(state, base, rows[0])
-        folded_to, rows = rows[0].trade_id, rows[1:]
+        taken, rows = runs.added(taken, rows[0].trade_id), rows[1:]
+    if len(taken) > REMEMBERED:
+        folded_to, taken = taken[0][1], taken[1:]
     living = [trip.position_id for trip in after.closed] + ([after.open.position_id] if after.open else [])
     revisions = {name: state.revisions[name] for name in living if name in state.revisions}
-    return msgspec.structs.replace(state, rows=rows, base=base, folded_to=folded_to, revisions=revisions)
+    return msgspec.structs.replace(state, rows=rows, base=base, taken=taken, folded_to=folded_to, revisions=revisions)
 
 
 def _tidy(value: Decimal) -> Decimal:

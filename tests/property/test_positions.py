@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from decimal import Decimal as D
 from fractions import Fraction
 from typing import Any
@@ -58,6 +59,18 @@ def run(fills: list[Fill]) -> tuple[positions.State, list[Any]]:
     return state, events
 
 
+def open_now(events: list[Any]) -> dict[str, D]:
+    """What a reader of the topic believes at the end: quantities by position."""
+    found: dict[str, D] = {}
+    for event in events:
+        if isinstance(event, Position):
+            if event.status is PositionStatus.OPEN:
+                found[event.position_id] = event.quantity
+            else:
+                found.pop(event.position_id, None)
+    return found
+
+
 def naive(fills: list[Fill]) -> tuple[Fraction, Fraction, list[Fraction]]:
     """(signed quantity, cash from all trades, profit of each round trip)."""
     quantity, trip_cash, trips, total = Fraction(0), Fraction(0), [], Fraction(0)
@@ -97,15 +110,21 @@ def test_any_order_and_any_duplicates_end_in_the_same_position(rows: list[tuple[
     straight, _ = run(fills)
     mixed, events = run(list(shuffled))
     assert positions.fold(mixed, mixed.rows) == positions.fold(straight, straight.rows)
-    open_now: dict[str, Position] = {}
-    for event in events:  # what a reader of the topic believes at the end
-        if isinstance(event, Position):
-            if event.status is PositionStatus.OPEN:
-                open_now[event.position_id] = event
-            else:
-                open_now.pop(event.position_id, None)
     held = positions.fold(mixed, mixed.rows).open
-    assert {name: event.quantity for name, event in open_now.items()} == ({held.position_id: held.quantity} if held else {})
+    assert open_now(events) == ({held.position_id: held.quantity} if held else {})
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**32), st.integers(70, 120), st.integers(0, 120))
+def test_the_position_is_the_sum_of_all_fills_however_late(seed: int, many: int, late_by: int) -> None:
+    dice = random.Random(seed)
+    fills = fills_of([(dice.choice(list(OrderSide)), dice.randint(1, 30), dice.randint(90, 110)) for _ in range(many)])
+    mixed = sorted(fills + dice.sample(fills, many // 3), key=lambda fill: fill.trade_id + dice.randint(0, late_by))
+    state, events = run(mixed)
+    total = sum(fill.quantity if fill.side is OrderSide.BUY else -fill.quantity for fill in fills)
+    held = positions.fold(state, state.rows).open
+    assert total == (held.quantity * held.side.sign if held else 0)
+    assert open_now(events) == ({held.position_id: held.quantity} if held else {})
 
 
 @settings(max_examples=50, deadline=None)

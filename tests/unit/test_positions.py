@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from processors import order_ids, positions
+from processors import account, order_ids, positions
+from processors.account import EMPTY, REMEMBERED
 from processors.step import Context
 from schemas import ids
 from schemas.ids import Purpose
@@ -146,10 +147,58 @@ def test_fees_in_another_asset_do_not_pretend_to_be_dollars() -> None:
     assert events[0].fees == 0
 
 
+def test_a_fill_that_is_late_by_more_than_the_rows_still_counts_once() -> None:
+    late = fill(1, BUY, "0.3", "90")
+    others = [fill(n, BUY, "0.1", "100") for n in range(2, 3 + positions.WINDOW * 2)]
+    state, events = run(*others, late, late, others[0])
+    total = len(others) * D("0.1") + D("0.3")
+    held = positions.fold(state, state.rows).open
+    assert held is not None
+    assert (held.quantity, events[-1].quantity, events[-1].status) == (total, total, PositionStatus.OPEN)
+    assert held.cost == (len(others) * D("0.1") * 100) + D(27)
+    assert events[-1].position_id == events[0].position_id
+    assert events[-1].revision == len(others) + 1
+
+
+def test_a_state_of_before_ids_were_kept_takes_what_it_had_folded_for_duplicates() -> None:
+    state, _ = run(*(fill(n, BUY, "1", "100") for n in range(1, 101)))
+    of_before = msgspec.structs.replace(state, taken=(), folded_to=state.taken[-1][1])
+    raw = {name: value for name, value in msgspec.to_builtins(of_before).items() if name != "taken"}
+    read = msgspec.json.decode(msgspec.json.encode(raw), type=positions.State)
+    assert positions.step(read, fill(20, BUY, "1", "100"), CTX) == (read, ())
+    after = positions.step(read, fill(101, BUY, "1", "100"), CTX).state
+    assert after is not None
+    held = positions.fold(after, after.rows).open
+    assert held is not None
+    assert held.quantity == 101
+
+
+def test_what_account_still_takes_for_new_is_new_here_however_sparse_the_ids() -> None:
+    state: positions.State | None = None
+    known = EMPTY
+    sent = [fill(7 * n, BUY, "1", "100") for n in range(2, 3 + REMEMBERED)]
+    for each in sent:
+        state, known = positions.step(state, each, CTX).state, account.step(known, each, CTX).state or EMPTY
+    late = fill(7 * 3 + 1, BUY, "1", "100")
+    assert not account.knows(known, late.trade_id)
+    state = positions.step(state, late, CTX).state
+    assert state is not None
+    held = positions.fold(state, state.rows).open
+    assert held is not None
+    assert held.quantity == len(sent) + 1
+
+
 def test_memory_is_bounded_and_an_older_fill_is_a_duplicate() -> None:
+    sparse: positions.State | None = None
+    for n in range(1, positions.REMEMBERED + positions.WINDOW + 10):
+        sparse = positions.step(sparse, fill(2 * n, BUY if n % 2 else SELL, "1", "100"), CTX).state
+    assert sparse is not None
+    assert len(sparse.taken) == positions.REMEMBERED
+    assert positions.step(sparse, fill(3, BUY, "1", "100"), CTX) == (sparse, ())
     pairs = [fill(n, BUY if n % 2 else SELL, "1", "100") for n in range(1, 301)]
     state, _ = run(*pairs)
     assert len(state.rows) == positions.WINDOW
     assert len(state.revisions) <= positions.WINDOW
+    assert state.taken == ((1, 300 - positions.WINDOW),)
     again, events = positions.step(state, fill(5, BUY, "1", "100"), CTX)
     assert (again, events) == (state, ())
