@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processors import account
@@ -64,6 +64,7 @@ def test_the_first_trade_of_all_is_found_when_the_second_is_told_first() -> None
     assert account.ask_from(state) == 1
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(1, 60)), st.integers(0, 2 * REMEMBERED), st.integers(1, 60))
 def test_whatever_is_new_is_asked_for(early: set[int], later: int, one: int) -> None:
     state = folded([*early, *range(61, 61 + later)])

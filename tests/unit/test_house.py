@@ -28,6 +28,7 @@ LEARNING_LIBRARIES = PURE_LIBRARIES | {"lightgbm", "xgboost", "torch", "onnx", "
 """Offline training only: processors/learning is imported by no worker."""
 STANDARD_FOR_DECISIONS = {
     "__future__",
+    "bisect",
     "collections",
     "dataclasses",
     "decimal",
