@@ -171,7 +171,7 @@ class Cluster:
             *(f"--service-account-key-file={key}", "--service-cluster-ip-range=10.96.0.0/24"),
             *("--authorization-mode=Node,RBAC", "--allow-privileged=true", f"--token-auth-file={self.folder / 'tokens.csv'}"),
         )
-        self.wait("the API server answers", self._answers)
+        self.wait("the API server answers", self._answers, 180)
         who = (f"--kubeconfig={self.kubeconfig}", "--leader-elect=false", "--secure-port=0")
         self._run(
             *("kube-controller-manager", binaries["kube-controller-manager"], *who, "--use-service-account-credentials=false"),
