@@ -7,25 +7,21 @@ import json
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import ValidationError
-
-from infra.broker.admin import offsets, require
-from infra.broker.reading import read_all
+from infra.broker.admin import require
 from infra.errors import UserError
 from infra.settings import Settings
 from infra.venue.binance.filters import instrument_of
 from schemas import topics
-from schemas.events import Event
 from schemas.operations import Command, CommandKind
 from schemas.risk import ALL, BreakerState, Phase, RiskState
 from schemas.signing import signed
+from schemas.trading import Position, PositionStatus
 from streams.brakes import read_stop_file
-from streams.commands import ask, check_token, command
+from streams.commands import ask, check_token, command, newest
 
 SEEN_S = 5.0
-E = TypeVar("E", bound=Event)
 
 
 def stop(settings: Settings, reason: str) -> dict[str, Any]:
@@ -77,22 +73,27 @@ def close(settings: Settings, scope: str, reason: str) -> dict[str, Any]:
     """A wish to close one position, or all; exits does it."""
     name = scope if scope == ALL else _named(scope)
     answer = ask(settings, command(CommandKind.CLOSE, {"instrument": name}, reason))
-    return {"accepted": answer.accepted, "detail": answer.detail, "instrument": name}
+    known = newest(settings, topics.TRADE_POSITIONS, Position, lambda position: position.instrument)
+    mine = {key for key, each in known.items() if each.account == settings.account and each.status is PositionStatus.OPEN}
+    found = sorted(mine if name == ALL else mine & {name})
+    return {"accepted": answer.accepted, "detail": answer.detail, "instrument": name, "open": found}
 
 
 def status(settings: Settings) -> dict[str, Any]:
     """The brakes as the log and the stop file have them."""
     require(settings.bootstrap)
-    stops = [state for state in _states(settings, topics.RISK_STATES, RiskState) if state.account == settings.account]
-    newest = stops[-1] if stops else None
-    breakers = {state.scope: state for state in _states(settings, topics.BREAKER_STATES, BreakerState)}
+    last = newest(settings, topics.RISK_STATES, RiskState, lambda state: state.account).get(settings.account)
+    breakers = newest(settings, topics.BREAKER_STATES, BreakerState, lambda state: state.scope)
+    file = read_stop_file(settings.stop_file)
+    by_log = last is not None and last.stopped
     return {
-        "stopped": newest is not None and newest.stopped,
-        "alarms": list(newest.alarms) if newest else [],
-        "evidence": list(newest.evidence) if newest else [],
-        "since": _time(newest.since) if newest else None,
-        "actor": newest.actor if newest else "",
-        "stop_file": read_stop_file(settings.stop_file),
+        "stopped": by_log or bool(file),
+        "by_log": by_log,
+        "alarms": list(last.alarms) if last else [],
+        "evidence": list(last.evidence) if last else [],
+        "since": _time(last.since) if last else None,
+        "actor": last.actor if last else "",
+        "stop_file": file,
         "breakers": [_row(state) for _, state in sorted(breakers.items())],
     }
 
@@ -104,14 +105,14 @@ def holding(settings: Settings, topics_have_any: bool) -> list[str]:
         return [f"stop file: {file}"] if file else []
     found = status(settings)
     told = [f"stop file: {found['stop_file']}"] if found["stop_file"] else []
-    told += found["evidence"] if found["stopped"] else []
+    told += found["evidence"] if found["by_log"] else []
     return told + [f"{row['scope']} {row['phase']}: {row['reason']}" for row in found["breakers"] if row["phase"] != Phase.CLOSED]
 
 
 def lines(found: dict[str, Any]) -> list[str]:
     """The same for people."""
     told = [f"stop file: {found['stop_file']}"] if found["stop_file"] else []
-    if found["stopped"]:
+    if found["by_log"]:
         told += [f"STOPPED since {found['since']} (venue time), `quantum resume` lifts it", *(f"  {e}" for e in found["evidence"])]
     else:
         told.append("emergency stop: not engaged")
@@ -132,15 +133,6 @@ def _row(state: BreakerState) -> dict[str, Any]:
         "trips": state.trips,
         "actor": state.actor,
     }
-
-
-def _states(settings: Settings, topic: topics.Topic, kind: type[E]) -> list[E]:
-    found = []
-    for message in read_all(settings.bootstrap, topic.name, offsets(settings.bootstrap, [topic.name])[topic.name]):
-        with suppress(ValidationError):  # poison is history's to tell
-            if (value := message.value()) is not None:
-                found.append(kind.model_validate_json(value))
-    return found
 
 
 def _await(settings: Settings, true: Any) -> dict[str, Any]:

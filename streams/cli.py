@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 a bug (with a traceback in the log); 2 a mistake that the 
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -97,8 +98,10 @@ def up(
     overrides: dict[str, Any] = {"market": market, "speed": speed, "seed": seed, "policy_file": policy}
     if free_ports:
         overrides |= any_ports()
-        print("export " + " ".join(f"QT_{name.upper()}={port}" for name, port in overrides.items() if name.endswith("_port")))
     chosen = settings(**overrides)
+    if free_ports:
+        ports = [f"QT_{name.upper()}={port}" for name, port in overrides.items() if name.endswith("_port")]
+        print("export " + " ".join([*ports, f"QT_RUN_DIR={shlex.quote(str(chosen.run_dir.absolute()))}"]), flush=True)
     if not run(chosen, Options(for_s=for_s, fresh=fresh, report=report, without=frozenset(filter(None, without.split(","))))):
         raise typer.Exit(DOES_NOT_ADD_UP)
 
@@ -190,7 +193,7 @@ def status(as_json: Json = False) -> None:
 @app.command()
 def positions(as_json: Json = False) -> None:
     """Open positions with their protection, from the log by SQL."""
-    from streams.status import open_positions
+    from streams.status import history_behind, open_positions
 
     rows = open_positions(settings())
     lines = [
@@ -198,6 +201,8 @@ def positions(as_json: Json = False) -> None:
         for row in rows
     ]
     show({"positions": rows}, as_json, lines or ["no open position"])
+    if behind := history_behind(settings()):
+        print(f"history is {behind} records behind: this may be old; `quantum exits status` reads the log itself", file=sys.stderr)
 
 
 @app.command()
@@ -211,7 +216,7 @@ def sql(
 ) -> None:
     """Ask the history: one ClickHouse query, or a view of the desk by its name."""
     from streams.pages import views_page, views_rows
-    from streams.queries import aligned, ask, question
+    from streams.queries import aligned, ask, ask_as, has_format, question
 
     if markdown:
         print(views_page(), end="")
@@ -220,7 +225,11 @@ def sql(
         rows = views_rows()
         show({"views": rows}, as_json, [f"{row['name']:<20} {row['about']}" for row in rows])
         return
-    columns, found = ask(settings(), question(query, where, limit))
+    asked = question(query, where, limit)
+    if not as_json and has_format(asked):
+        print(ask_as(settings(), asked), end="")
+        return
+    columns, found = ask(settings(), asked)
     show({"columns": columns, "rows": found}, as_json, aligned(columns, found))
 
 
@@ -258,7 +267,7 @@ def stop(reason: Annotated[str, typer.Option(help="Why; stands in the audit.")] 
     found = stop_all(settings(), reason)
     by_file = f"not by the stop file: {found['file_error']}" if found["file_error"] else f"stopped by {found['file']}"
     by_log = "stopped on the log" if found["log"] else f"not on the log: {found['log_error']}"
-    show(found, as_json, [by_file, by_log, "`quantum resume` lifts it"])
+    show(found, as_json, [by_file, by_log, "`quantum resume` lifts it: QT_ADMIN_TOKEN must be set there, and where control runs"])
 
 
 @app.command()
@@ -286,9 +295,11 @@ def close(
     from streams.brake_commands import close as close_position
 
     if bool(symbol) == all_:
-        raise UserError("nothing to close" if not all_ else "a symbol or all", "one of them is wanted", "SYMBOL, or --all")
+        why = "neither a symbol nor --all was given" if not all_ else "both were given"
+        raise UserError("nothing is closed: a symbol, or all", why, "quantum close SYMBOL, or quantum close --all")
     found = close_position(settings(), "*" if all_ else symbol, reason)
-    show(found, as_json, [found["detail"]])
+    told = [found["detail"]] if found["open"] else [f"nothing is open there, as the log has it: {found['instrument']}"]
+    show(found, as_json, told)
     if not found["accepted"]:
         raise typer.Exit(MISTAKE)
 
@@ -560,6 +571,24 @@ def history_rebuild(replace: Replace = False, as_json: Json = False) -> None:
 
     done = rebuild(settings(), replace)
     show(done, as_json, [f"the tables are empty; history will read {done['to_read']} records"])
+
+
+@exits_app.command("status")
+def exits_status(as_json: Json = False) -> None:
+    """The plan of every open position, by the log: its levels, its legs and why; shadows too."""
+    from streams.exit_commands import lines, status
+
+    rows = status(settings())
+    show({"plans": rows}, as_json, lines(rows))
+
+
+@exits_app.command("shadow")
+def exits_shadow(as_json: Json = False) -> None:
+    """Plans that were only recorded, beside those that ordered: the view exit_shadows, by profile."""
+    from streams.queries import aligned, ask, question
+
+    columns, found = ask(settings(), question("exit_shadows"))
+    show({"columns": columns, "rows": found}, as_json, aligned(columns, found) if found else ["no shadow has ended yet"])
 
 
 @exits_app.command("rules")

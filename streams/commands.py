@@ -9,10 +9,11 @@ import getpass
 import json
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from pydantic import ValidationError
@@ -32,6 +33,7 @@ from schemas.signing import SHORTEST
 from streams.versions import Chain
 
 ANSWER_S = 10.0
+E = TypeVar("E", bound=Event)
 
 
 def set_policy(settings: Settings, assignments: list[str], reason: str, expect: int | None) -> dict[str, Any]:
@@ -207,3 +209,14 @@ def _consumer(settings: Settings) -> Consumer:
             "logger": logs.librdkafka,
         }
     )
+
+
+def newest(settings: Settings, topic: topics.Topic, kind: type[E], key: Callable[[E], str]) -> dict[str, E]:
+    """What a topic says last of each, by reading it whole: for compacted ones, of which little is left."""
+    found: dict[str, E] = {}
+    for message in read_all(settings.bootstrap, topic.name, offsets(settings.bootstrap, [topic.name])[topic.name]):
+        with suppress(ValidationError):  # poison is history's to tell
+            if (value := message.value()) is not None:
+                event = kind.model_validate_json(value)
+                found[key(event)] = event
+    return found

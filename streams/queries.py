@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from difflib import get_close_matches
@@ -67,6 +67,22 @@ def question(text: str, where: str = "", limit: int | None = None) -> str:
 
 def ask(settings: Settings, query: str) -> tuple[list[str], list[list[Any]]]:
     """Columns and rows. Raises UserError for what is no question, and with ClickHouse's own word for a query that it refuses."""
+    found = _answer(settings, query, lambda client: client.query(query))
+    return list(found.column_names), [list(row) for row in found.result_rows]
+
+
+def has_format(query: str) -> bool:
+    """Whether a query names the form of its answer itself: `... FORMAT Vertical`."""
+    return re.search(r"\bFORMAT\s+\w+\s*;?\s*$", re.sub(NO_CODE, " ", query, flags=re.S), re.IGNORECASE) is not None
+
+
+def ask_as(settings: Settings, query: str) -> str:
+    """The answer in the form that the query names. Raises as `ask`."""
+    found: bytes = _answer(settings, query, lambda client: client.raw_query(query))
+    return found.decode(errors="replace")
+
+
+def _answer(settings: Settings, query: str, call: Callable[[Client], Any]) -> Any:
     bare = re.sub(NO_CODE, " ", query, flags=re.S).strip(" \t\n(;")
     if bare.partition(" ")[0].split("\n")[0].upper() not in QUESTIONS or ";" in bare:
         raise UserError(
@@ -76,7 +92,7 @@ def ask(settings: Settings, query: str) -> tuple[list[str], list[list[Any]]]:
         )
     client = connect(settings)
     try:
-        found = client.query(query)
+        return call(client)
     except ClickHouseError as e:
         raise UserError(
             "the query was refused",
@@ -85,7 +101,6 @@ def ask(settings: Settings, query: str) -> tuple[list[str], list[list[Any]]]:
         ) from e
     finally:
         client.close()
-    return list(found.column_names), [list(row) for row in found.result_rows]
 
 
 def rows_of(settings: Settings, query: str) -> list[dict[str, Any]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from confluent_kafka import KafkaException
+
 from infra.broker.admin import offsets, require
 from infra.errors import UserError
 from infra.probe import ask
@@ -107,3 +109,12 @@ def open_positions(settings: Settings) -> list[dict[str, Any]]:
         return rows_of(settings, "SELECT * FROM protection ORDER BY instrument")
     except UserError as e:
         raise UserError("positions cannot be read", e.why, e.do) from e
+
+
+def history_behind(settings: Settings) -> int:
+    """Records of trade topics that the history has not; 0 where nobody can say."""
+    try:
+        found = lags(settings.bootstrap, ["history"])["history"]
+    except (UserError, KafkaException):
+        return 0
+    return sum(n for name, n in found.items() if name.startswith("trade."))

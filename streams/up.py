@@ -76,6 +76,7 @@ def run(settings: Settings, options: Options) -> bool:
         view.end()
         stack.drain()
         if options.report is None:
+            say("stopped; with --report FILE a run says whether it adds up")
             return True
         found = reports.make(stack)
         try:
