@@ -193,11 +193,13 @@ def status(as_json: Json = False) -> None:
 @app.command()
 def positions(as_json: Json = False) -> None:
     """Open positions with their protection, from the log by SQL."""
+    from streams.queries import text
     from streams.status import history_behind, open_positions
 
     rows = open_positions(settings())
     lines = [
-        f"{row['instrument']:<24} {row['side']:<5} {row['quantity']:>14} @ {row['entry_price']:<12} stop {row['stop_price']}"
+        f"{row['instrument']:<24} {row['side']:<5} {text(row['quantity']):>14} @ {text(row['entry_price']):<12} "
+        f"stop {text(row['stop_price'])}"
         for row in rows
     ]
     show({"positions": rows}, as_json, lines or ["no open position"])

@@ -129,7 +129,7 @@ def text(value: Any) -> str:
         case bool():
             return str(value).lower()
         case Decimal():
-            return format(value, "f")
+            return format(value.normalize(), "f")
         case datetime():
             return value.strftime("%Y-%m-%d %H:%M:%S") + (f".{value.microsecond // 1000:03}" if value.microsecond else "")
         case list() | tuple() | dict():

@@ -16,6 +16,8 @@ from streams.brake_commands import holding
 from streams.lag import lags
 from streams.queries import rows_of
 
+GATHERED = 200
+
 STREET = (
     ("frames", topics.MARKET_TRADES),
     ("candles", topics.MARKET_CANDLES),
@@ -112,9 +114,10 @@ def open_positions(settings: Settings) -> list[dict[str, Any]]:
 
 
 def history_behind(settings: Settings) -> int:
-    """Records of trade topics that the history has not; 0 where nobody can say."""
+    """Records of trade topics that the history has not; 0 where they are few, as it gathers some, or where nobody can say."""
     try:
         found = lags(settings.bootstrap, ["history"])["history"]
     except (UserError, KafkaException):
         return 0
-    return sum(n for name, n in found.items() if name.startswith("trade."))
+    behind = sum(n for name, n in found.items() if name.startswith("trade."))
+    return behind if behind > GATHERED else 0

@@ -9,7 +9,7 @@ import pytest
 
 from infra.errors import UserError
 from infra.settings import load
-from streams.queries import aligned, ask, question
+from streams.queries import aligned, ask, has_format, question
 
 
 def test_an_answer_is_a_table_without_a_trace_of_python() -> None:
@@ -18,7 +18,7 @@ def test_an_answer_is_a_table_without_a_trace_of_python() -> None:
     assert aligned(["instrument", "sum", "at", "x", "headers"], rows) == [
         "instrument   sum  at                       x     headers",
         'BTCUSDT      100  2026-01-02 03:04:05.678  NULL  {"trace_id": "a"}',
-        "ETH         2.50  2026-01-02 03:04:05.678  true  {}",
+        "ETH          2.5  2026-01-02 03:04:05.678  true  {}",
     ]
 
 
@@ -50,3 +50,10 @@ def test_a_views_name_is_its_example_and_with_a_filter_its_rows() -> None:
         question("trade")
     with pytest.raises(UserError, match="belong to a view"):
         question("SELECT 1", limit=3)
+
+
+def test_a_query_may_name_the_form_of_its_answer() -> None:
+    assert has_format("SELECT 1 FORMAT Vertical")
+    assert has_format("select 1\nformat JSONEachRow;")
+    assert not has_format("SELECT 'a FORMAT Vertical'")
+    assert not has_format("SELECT format FROM t")
