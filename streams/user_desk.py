@@ -2,9 +2,10 @@
 
 At every new connection (the stream is open first), and for every instrument that becomes ours: userTrades from where the log ends,
 written as backfilled; then what the stream has brought meanwhile. Instruments are those of the settings, and every other that the
-account has to do with: what the log has fills of, what is held, what an order of ours rests in, what the stream names. A trade is
-written once: dropped when the fold or what is in flight knows it. Snapshots watch over both: a position that the fills do not
-explain, and still do not when the stream has come past that moment, is asked for.
+account has to do with: what the log has fills of, what is held, what an order of ours rests in, what the stream names. Each is
+asked for by itself: one that is refused (delisted) is asked for again ever more patiently, and goes on with what the stream tells
+of it; the others do not notice. A trade is written once: dropped when the fold or what is in flight knows it. Snapshots watch over
+both: a position that the fills do not explain, and still do not when the stream has come past that moment, is asked for.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from infra.settings import Settings
 from infra.venue.binance.client import BinanceUsdm
 from infra.venue.binance.filters import instrument_of
 from infra.venue.binance.sockets import Socket, user_stream
-from infra.venue.port import OrderSeen, PositionSeen, VenueError, VenueFill, VenuePosition
+from infra.venue.port import OrderSeen, OutcomeKind, PositionSeen, VenueError, VenueFill, VenuePosition
 from processors import account
 from processors.account import EMPTY, State
 from schemas.events import Event
@@ -52,6 +53,13 @@ SILENT_S = 3.0
 AGAIN_TIMES = 15
 """Checks after which a difference that stays is asked about again."""
 FULL_S = 300.0
+ABREAST = 10
+"""Instruments that are asked about at the same time."""
+AGAIN_S = 0.2
+PATIENCE_S = 3.0
+"""So long the stream's words of an instrument wait for the trades before them while the exchange does not answer."""
+AWAY_S, REFUSED_S = 5.0, 60.0
+"""The longest wait before the exchange is asked again: while it does not answer, and where it says no."""
 
 
 class Unexplained(NamedTuple):
@@ -60,6 +68,15 @@ class Unexplained(NamedTuple):
     missing: Decimal
     times: int
     at: int
+
+
+class PutOff(NamedTuple):
+    """The exchange does not tell our trades of an instrument. In monotonic seconds: when it is asked again, and from when on the
+    stream's words wait for it no more (`on_at`)."""
+
+    wait_s: float
+    again_at: float
+    on_at: float
 
 
 class UserDesk:
@@ -75,6 +92,10 @@ class UserDesk:
         self._states: dict[str, State] = {}
         self._flying: dict[str, dict[int, Decimal]] = {}
         self._due: set[str] = set()
+        self._asking: set[str] = set()
+        self._abreast = asyncio.Semaphore(ABREAST)
+        self._put_off: dict[str, PutOff] = {}
+        self._behind: defaultdict[str, list[OrderSeen]] = defaultdict(list)
         self._suspect: dict[str, int] = {}
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._told_at = 0
@@ -105,6 +126,7 @@ class UserDesk:
         for name, about, value in (
             ("positions_unexplained", "Instruments whose position on the exchange is not the sum of our fills", differ),
             ("equality_age_seconds", "Wall seconds since positions were compared with the exchange", age),
+            ("trades_refused", "Instruments whose trades the exchange does not tell when it is asked", len(self._put_off)),
             ("foreign_orders", "Orders on the exchange that are none of ours", len(self._foreign)),
             ("corrections", "Corrections since the start, each on account.corrections", self.corrections),
         ):
@@ -133,6 +155,9 @@ class UserDesk:
             del self._states[key]
             self._flying.pop(key, None)
         self._due = {name for name in self._due if partition_of(name) != partition}
+        for name in [name for name in {*self._put_off, *self._behind} if partition_of(name) == partition]:
+            self._put_off.pop(name, None)
+            self._behind.pop(name, None)
         if not self._live and self._work is not None:
             self._work.cancel()
 
@@ -151,6 +176,7 @@ class UserDesk:
 
     async def _run(self) -> None:
         """Until the last partition is revoked."""
+        self._asking.clear()
         self._venue.open()
         self._stream = user_stream(self._settings, self._venue)
         beside = [asyncio.ensure_future(self._tend()), asyncio.ensure_future(self._snapshots())]
@@ -179,51 +205,61 @@ class UserDesk:
         mine = {name for name in self._instruments if self._holds(name)}
         self._due |= mine
         self._why |= dict.fromkeys(mine, why)
+        self._put_off = {name: put_off._replace(wait_s=AGAIN_S, again_at=0.0) for name, put_off in self._put_off.items()}
 
     async def _tend(self) -> None:
-        """Asks for what is due as soon as the stream stands."""
-        while True:
-            await asyncio.sleep(TEND_S)
-            if self._due and self._stream is not None and self._stream.connected:
-                for instrument in sorted(self._due, key=lambda name: (not self._states.get(name, EMPTY).net, name)):
-                    async with self._turns[instrument]:
-                        await self._catch_up(instrument)
+        """Asks for what is due as soon as the stream stands, what has a position first."""
+        async with asyncio.TaskGroup() as asked:
+            while True:
+                await asyncio.sleep(TEND_S)
+                if self._stream is None or not self._stream.connected:
+                    continue
+                for name in sorted(self._due - self._asking, key=lambda name: (not self._states.get(name, EMPTY).net, name)):
+                    if name not in self._put_off or time.monotonic() >= self._put_off[name].again_at:
+                        self._due.discard(name)
+                        self._asking.add(name)
+                        asked.create_task(self._ask(name))
+
+    def _is_behind(self, instrument: str) -> bool:
+        """The exchange has yet to say what the log lacks of it: until it has answered, or refused, or was silent for long."""
+        put_off = self._put_off.get(instrument)
+        waits = put_off is None or time.monotonic() < put_off.on_at
+        return waits and (instrument in self._due or instrument in self._asking)
 
     async def _take(self, instrument: str, events: Sequence[OrderSeen]) -> None:
         """Of one instrument in order, beside those of others: in a crash a hundred stops fill at once."""
-        async with self._turns[instrument]:
-            self._cover([instrument])
-            for seen in events:
-                if not self._holds(instrument):
-                    return
-                if instrument in self._due:
-                    await self._catch_up(instrument)
-                if seen.fill is not None:
-                    await self._say_fill(seen.fill, backfilled=False)
-                else:
-                    await self._say_update(seen)
+        self._cover([instrument])
+        self._behind[instrument] += events
+        if not self._is_behind(instrument):
+            async with self._turns[instrument]:
+                await self._say_seen(instrument)
 
-    async def _catch_up(self, instrument: str) -> None:
-        """Trades that the log does not have. Tries until the exchange answers; stops when the instrument is no longer ours."""
-        wait_s = 0.2
-        while instrument in self._due and self._holds(instrument):
-            try:
+    async def _ask(self, instrument: str) -> None:
+        """Trades that the log does not have, then what the stream has told meanwhile; the latter alone where they are refused."""
+        found: list[VenueFill] | None = None
+        try:
+            async with self._abreast:
                 found = await self._missed(instrument)
-            except VenueError as e:
-                log.warning("the exchange does not tell our trades", instrument=instrument, why=str(e))
-                await asyncio.sleep(wait_s)
-                wait_s = min(wait_s * 2, 5.0)
-                continue
-            self._due.discard(instrument)
-            suspected = self._suspect.pop(instrument, None)
-            if found and self._stream is not None and suspected == self._stream.epoch:
-                self._stream.doubt(f"it has not told {len(found)} trades of {instrument}")
-            for fill in found:
-                await self._say_fill(fill, backfilled=True)
-            if found:
-                reason = f"{self._why.get(instrument, 'the instrument became ours')}: {len(found)} trades had not been told"
-                last = str(found[-1].trade_id)
-                await self._correct(CorrectionKind.FILLS_MISSED, instrument, found[-1].at, reason, "", last)
+        except VenueError as e:
+            self._ask_later(instrument, e)
+        else:
+            self._put_off.pop(instrument, None)
+        async with self._turns[instrument]:
+            if found is not None and self._holds(instrument):
+                await self._say_missed(instrument, [fill for fill in found if not self._knows(instrument, fill.trade_id)])
+            if found is not None or not self._is_behind(instrument):
+                await self._say_seen(instrument)
+            self._asking.discard(instrument)
+
+    def _ask_later(self, instrument: str, refusal: VenueError) -> None:
+        if not self._holds(instrument):
+            return
+        refused, now = refusal.outcome.kind is OutcomeKind.TERMINAL, time.monotonic()
+        before = self._put_off.get(instrument, PutOff(AGAIN_S / 2, now, now + PATIENCE_S))
+        wait_s = min(before.wait_s * 2, REFUSED_S if refused else AWAY_S)
+        log.warning("the exchange does not tell our trades", instrument=instrument, why=str(refusal), again_in_s=wait_s)
+        self._put_off[instrument] = PutOff(wait_s, now + wait_s, min(now, before.on_at) if refused else before.on_at)
+        self._due.add(instrument)
 
     async def _missed(self, instrument: str) -> list[VenueFill]:
         found: list[VenueFill] = []
@@ -249,6 +285,27 @@ class UserDesk:
     def _knows(self, instrument: str, trade_id: int) -> bool:
         flying = self._flying.get(instrument, {})
         return trade_id in flying or account.knows(self._states.get(instrument, EMPTY), trade_id)
+
+    async def _say_missed(self, instrument: str, found: Sequence[VenueFill]) -> None:
+        suspected = self._suspect.pop(instrument, None)
+        if not found:
+            return
+        if self._stream is not None and suspected == self._stream.epoch:
+            self._stream.doubt(f"it has not told {len(found)} trades of {instrument}")
+        for fill in found:
+            await self._say_fill(fill, backfilled=True)
+        reason = f"{self._why.get(instrument, 'the instrument became ours')}: {len(found)} trades had not been told"
+        await self._correct(CorrectionKind.FILLS_MISSED, instrument, found[-1].at, reason, "", str(found[-1].trade_id))
+
+    async def _say_seen(self, instrument: str) -> None:
+        while events := self._behind.pop(instrument, None):
+            for seen in events:
+                if not self._holds(instrument):
+                    return
+                if seen.fill is not None:
+                    await self._say_fill(seen.fill, backfilled=False)
+                else:
+                    await self._say_update(seen)
 
     async def _say_fill(self, fill: VenueFill, *, backfilled: bool) -> None:
         if self._knows(fill.instrument, fill.trade_id):
@@ -337,7 +394,7 @@ class UserDesk:
         quantities = {position.instrument: position.quantity for position in held}
         self._cover(quantities)
         for name in sorted(self._instruments):
-            if not self._holds(name) or name in self._due:
+            if not self._holds(name) or self._is_behind(name):
                 continue
             flying = sum(self._flying.get(name, {}).values(), Decimal(0))
             missing = quantities.get(name, Decimal(0)) - self._states.get(name, EMPTY).net - flying

@@ -15,7 +15,7 @@ from infra.venue.binance.client import BinanceUsdm
 from infra.venue.port import OrderRequest, StopRequest, VenueFill
 from schemas import topics
 from schemas.ids import Purpose, client_id
-from schemas.trading import Fill, OrderType
+from schemas.trading import CorrectionKind, Fill, OrderType
 from schemas.units import OrderSide
 
 pytestmark = pytest.mark.broker
@@ -147,3 +147,30 @@ def test_a_trade_that_the_stream_never_tells_is_found_by_the_position_it_moved(s
     assert fills(street)[-1].backfilled
     worker.end()
     check(street, hand)
+
+
+@pytest.mark.timeout(150)
+def test_an_instrument_whose_trades_are_refused_costs_only_itself(street: Any, eventually: Eventually) -> None:
+    hand = Hand(street)
+    worker = street.worker("account", QT_SNAPSHOT_S="0.5")
+    worker.wait_ready()
+    for instrument in (BTC, ETH):
+        hand.market(instrument, OrderSide.BUY, "0.1")
+    eventually(lambda: len(fills(street)) == 2, 15)
+    street.by_hand("faults", route="GET userTrades", kind="refuse", code=-1121, only="BTCUSDT", for_s=600)
+    street.wire.tear()
+    for instrument in (BTC, ETH):
+        hand.market(instrument, OrderSide.SELL, "0.01", Purpose.CLOSE)
+    street.wire.mend()
+    eventually(lambda: [f.instrument for f in fills(street)].count(ETH) == 2, 15)
+    for instrument in (BTC, ETH):
+        hand.market(instrument, OrderSide.SELL, "0.02", Purpose.CLOSE)
+    eventually(lambda: len(fills(street)) == 5, 15)
+    differ = [c for _, c in street.records(topics.ACCOUNT_CORRECTIONS) if c.instrument == BTC]
+    assert all(c.kind is not CorrectionKind.FILLS_MISSED for c in differ)
+    street.by_hand("faults", method="DELETE")
+    eventually(lambda: len(fills(street)) == 6, 60)
+    worker.end()
+    check(street, hand)
+    kinds = {c.kind for _, c in street.records(topics.ACCOUNT_CORRECTIONS) if c.instrument == BTC}
+    assert kinds == {CorrectionKind.POSITION_UNEXPLAINED, CorrectionKind.FILLS_MISSED}
