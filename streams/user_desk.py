@@ -53,6 +53,8 @@ SILENT_S = 3.0
 AGAIN_TIMES = 15
 """Checks after which a difference that stays is asked about again."""
 FULL_S = 300.0
+CLOCKS = 3
+"""Instruments that a look asks for the market's time before it does without."""
 ABREAST = 10
 """Instruments that are asked about at the same time."""
 AGAIN_S = 0.2
@@ -84,7 +86,7 @@ class UserDesk:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._clock = instrument_of(settings.symbol_list[0])
+        self._clocks = [instrument_of(symbol) for symbol in settings.symbol_list]
         self._instruments = {instrument_of(symbol) for symbol in settings.symbol_list}
         self._source = Source(settings.market.partition(":")[0])
         self._outbox: Outbox | None = None
@@ -99,6 +101,7 @@ class UserDesk:
         self._suspect: dict[str, int] = {}
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._told_at = 0
+        self._looked_at = 0
         self._venue = BinanceUsdm(settings, who="account", patient=True)
         self._stream: Socket | None = None
         self._work: asyncio.Task[None] | None = None
@@ -350,13 +353,28 @@ class UserDesk:
                     await asyncio.sleep(AFTER_FILL_S)
 
     async def _snapshot(self) -> None:
-        at = await self._venue.market_ms(self._clock)
+        at = await self._market_ms()
         stated, held = await self._venue.account(), await self._venue.positions()
         self.equity = stated.equity
+        if not at:
+            return
         await self._check(held, at)
         await self._look_at_books()
         if 0 in self._live:
             await self._say(snapshot_event(stated, held, at, self._settings.account), None)
+
+    async def _market_ms(self) -> int:
+        """Market time, by the first of a few instruments that has one to tell; where none has, the newest that we have heard of."""
+        for name in self._clocks[:CLOCKS]:
+            try:
+                self._looked_at = await self._venue.market_ms(name)
+                return self._looked_at
+            except VenueError as e:
+                self._clocks = [*(other for other in self._clocks if other != name), name]
+                if e.outcome.kind is not OutcomeKind.TERMINAL:
+                    break
+                log.warning("this instrument has no market time to tell", instrument=name, why=str(e))
+        return max(self._looked_at, self._told_at)
 
     async def _correct(
         self, kind: CorrectionKind, instrument: str, at: int, reason: str, ours: str, theirs: str, client: str = ""

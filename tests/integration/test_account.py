@@ -174,3 +174,19 @@ def test_an_instrument_whose_trades_are_refused_costs_only_itself(street: Any, e
     check(street, hand)
     kinds = {c.kind for _, c in street.records(topics.ACCOUNT_CORRECTIONS) if c.instrument == BTC}
     assert kinds == {CorrectionKind.POSITION_UNEXPLAINED, CorrectionKind.FILLS_MISSED}
+
+
+@pytest.mark.timeout(120)
+def test_positions_are_compared_though_the_first_instrument_has_no_market_time(street: Any, eventually: Eventually) -> None:
+    hand = Hand(street)
+    street.by_hand("faults", route="GET premiumIndex", kind="refuse", code=-1121, only="BTCUSDT", for_s=600)
+    worker = street.worker("account", QT_SNAPSHOT_S="0.5")
+    worker.wait_ready()
+    hand.market(ETH, OrderSide.BUY, "0.1")
+    eventually(lambda: len(fills(street)) == 1, 15)
+    street.by_hand("faults", route="ORDER_TRADE_UPDATE", kind="event-drop", for_s=2)
+    hand.market(ETH, OrderSide.BUY, "0.1")
+    eventually(lambda: len(fills(street)) == 2, 20)
+    worker.end()
+    check(street, hand)
+    assert [event for _, event in street.records(topics.ACCOUNT_SNAPSHOTS)]
