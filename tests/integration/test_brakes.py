@@ -84,7 +84,7 @@ def test_a_stop_outlives_everything_holds_entries_lets_exits_pass_and_ends_by_th
 
     told = stop(person, "a test")
     assert told["log"] is True
-    eventually(lambda: bool(status(person)["stopped"]), 30)
+    eventually(lambda: bool(status(person)["by_log"]), 30)
     boss.stop_file.unlink()  # the log alone holds from here on
     for worker in running:
         worker.end(signal.SIGKILL)
