@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from confluent_kafka import Producer
 from infra.settings import Settings
 from infra.venue.binance.client import BinanceUsdm
 from infra.venue.port import VenuePosition
-from schemas import topics
+from schemas import hot, topics
 from schemas.events import Event
-from schemas.ids import Purpose, client_id
+from schemas.ids import PARTITIONS, Purpose, client_id
 from schemas.operations import CommandKind
 from schemas.trading import OrderState
 from streams.brake_commands import reset, resume, status, stop
@@ -42,7 +43,7 @@ class Hand:
         self.street = street
         self._producer = Producer({"bootstrap.servers": street.settings.bootstrap, "acks": "all"})
 
-    def write(self, event: Event) -> None:
+    def write(self, event: Event | hot.Marks) -> None:
         record = seal(event, "a test")
         self._producer.produce(record.topic, record.value, record.key, record.partition, headers=record.headers)
         assert self._producer.flush(20) == 0
@@ -53,6 +54,11 @@ class Hand:
         ids = {"event_id": f"entry-{n}", "client_id": name, "stop_client_id": client_id(Purpose.STOP, n)}
         self.write(golden("trade.entry", **ids, quantity="0.010", not_after=4_000_000_000_000))
         return name
+
+    def mark(self) -> None:
+        """Time goes on: entries wait for a word of it that is newer than execution."""
+        for p in range(PARTITIONS):
+            self.write(hot.Marks(f"m-{time.time()}-{p}", "market.marks", NOW, p, [], "synthetic"))
 
     def close(self, quantity: str) -> None:
         name = client_id(Purpose.CLOSE, "by hand")
@@ -107,6 +113,7 @@ def test_a_stop_outlives_everything_holds_entries_lets_exits_pass_and_ends_by_th
     back = resume(boss, "it was a test")
     assert (back["accepted"], back["stopped"], boss.stop_file.exists()) == (True, False, False)
     passed = hand.enter(2)
+    hand.mark()
     eventually(lambda: bool(hand.positions()), 30)
     assert OrderState.ABANDONED not in [state for state, _ in hand.said(passed)]
     audits = [(a.kind, a.accepted) for _, a in street.records(topics.CONTROL_AUDIT)]
