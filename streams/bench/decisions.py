@@ -149,13 +149,13 @@ class _Feed:
 
 
 def _play(feed: _Feed, n: int, producer: Producer, reader: Consumer, sight: Sight, pace_s: float) -> None:
-    """One candle: four minutes in the first half of its time, then the close, alone."""
+    """One candle: its minutes in the first 0.6 of its time, a while behind the close before; then its own close, alone."""
     began = time.monotonic()
     for minute in range(5):
+        _look(reader, sight, until=began + pace_s * 0.12 * (minute + 1))
         _send(producer, *feed.minute())
-        closes = minute == 4
-        _look(reader, sight, until=began + pace_s * (1.0 if closes else 0.12 * (minute + 1)))
-        if closes:
+        if closes := minute == 4:
+            _look(reader, sight, until=began + pace_s)
             now = time.time() * 1000
             sight.closed.update({(feed.at, p): now for p in range(ids.PARTITIONS)})
         _send(producer, *feed.ticks(), wait=not closes)

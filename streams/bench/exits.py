@@ -289,9 +289,9 @@ class Street:
         )
         consumer.assign([TopicPartition(topic.name, p, 0) for p in range(topic.partitions)])
         while not self._over.is_set():
-            for message in consumer.consume(500, 0.02):
-                if message.error() is None and message.value() is not None:
-                    yield decode(topic.name, cast(bytes, message.value()))
+            message = consumer.poll(0.02)  # consume(n) would wait for n
+            if message is not None and message.error() is None and message.value() is not None:
+                yield decode(topic.name, cast(bytes, message.value()))
         consumer.close()
 
     def _answer(self) -> None:
