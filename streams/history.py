@@ -53,10 +53,10 @@ GATHER_S = 0.4
 """How long records gather before an insert: one costs ClickHouse about 5 ms, however few rows it has."""
 GATHER_MOST_S = 3.0
 GATHER_QUICK_S = 0.1
-"""The same at the end of a run."""
+"""The same at the end of a run, and behind a batch that had been waiting."""
 SHARE = 3
 """A flush is followed by a pause of at least so many times its length: history takes what is left of the machine, not more. Where
-it is behind, it goes on."""
+it is behind, it goes on at once."""
 FETCH_BYTES = 64 * 1024
 FETCH_WAIT_MS = 250
 """A fetch over all partitions costs milliseconds: the broker gathers for us, at most so long."""
@@ -242,12 +242,12 @@ class History:
             except TimeoutError:
                 continue
             await asyncio.sleep(GATHER_QUICK_S if self.quiet else pause)
-            began = time.monotonic()
+            began, behind = time.monotonic(), self._lanes.behind
             async with self._flushing:
                 await self.flush()
             pause = min(GATHER_MOST_S, max(GATHER_S, SHARE * (time.monotonic() - began)))
-            if self._lanes.behind:
-                pause = 0.0
+            if behind:
+                pause = GATHER_QUICK_S
 
     async def flush(self) -> None:
         """Everything that waits, in batches of one topic each; nothing when the partitions go meanwhile."""

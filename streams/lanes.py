@@ -13,7 +13,7 @@ from streams.log_reader import Place
 from streams.ranges import Batch, Range
 
 BATCH_ROWS = 10_000
-WAITING_BYTES = 32_000_000
+WAITING_BYTES = 64_000_000
 """In memory, before whoever takes has to wait."""
 OVERHEAD_BYTES = 1_500
 """Of a record in memory beside its value: headers, key, objects."""
