@@ -1,8 +1,8 @@
 """What we change in Faust's Kafka transport, all in one place; tests/unit/test_driver.py pins what it leans on.
 
 - Positions: after a rebalance Faust seeks to Kafka's committed offsets; we seek to those of our own state (streams/store.py).
-- Batches: an agent's event is a few records of one partition, not one. Faust makes four tasks for each message that it hands on,
-  more work than most decisions are.
+- Batches: an agent's event is a few records, not one. Faust makes four tasks for each message that it hands on, more work than
+  most decisions are.
 - Assignment: partition p of every input goes to the same member, whatever the number of members; or all to one.
 - A record that aiokafka cannot parse (a header key that is no UTF-8) is handed on as one that nobody can decode: poison.
 - Commits carry the generation of the assignment that they belong to: a worker that has silently rejoined proves nothing.
@@ -15,6 +15,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 import aiokafka
@@ -87,11 +88,10 @@ class OneActive(CoPartitioned):
 
 
 BATCH_RECORDS = 16
-"""Few enough that other partitions are not kept waiting: they take turns."""
 
 
 class Batch(ConsumerMessage):
-    """The message that an agent's event carries: `records`, in order, of one topic and partition, fetched in one generation."""
+    """The message that an agent's event carries: `records` of any partitions, fetched in one generation."""
 
     __slots__ = ("records",)
 
@@ -101,15 +101,17 @@ class Batch(ConsumerMessage):
         self.records = records
 
 
-def in_turns(
-    fetched: Mapping[TP, Sequence[ConsumerRecord]], most: int = BATCH_RECORDS
-) -> Iterator[tuple[TP, Sequence[ConsumerRecord]]]:
-    """A few records of each partition, then the next few of each: in order within a partition."""
-    rest = [(tp, records, 0) for tp, records in fetched.items()]
+def in_turns(fetched: Iterable[Sequence[ConsumerRecord]]) -> Iterator[ConsumerRecord]:
+    """One record of each partition, then the next of each: no partition runs ahead of the others, in market time either."""
+    rest = [iter(records) for records in fetched]
     while rest:
-        for tp, records, at in rest:
-            yield tp, records[at : at + most]
-        rest = [(tp, records, at + most) for tp, records, at in rest if at + most < len(records)]
+        still = []
+        for records in rest:
+            for record in records:
+                yield record
+                still.append(records)
+                break
+        rest = still
 
 
 class Positions(driver.Consumer):
@@ -127,11 +129,13 @@ class Positions(driver.Consumer):
         if not self.flow_active:
             await self._seek_back()
             return
-        for tp, records in in_turns(fetched):
+        wanted = [found for tp, found in fetched.items() if active is None or tp in active or tp in self._buffered_partitions]
+        records = in_turns(wanted)
+        while some := list(islice(records, BATCH_RECORDS)):
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 return
-            if active is None or tp in active or tp in self._buffered_partitions:
-                yield tp, Batch(tp, records, generation)
+            tp = TP(some[-1].topic, some[-1].partition)
+            yield tp, Batch(tp, some, generation)
 
     async def _seek_back(self) -> None:
         try:

@@ -80,9 +80,10 @@ def lose(names: list[str]) -> None:
 
     async def getmany(self: Any, timeout: float) -> Any:
         async for tp, batch in original(self, timeout):
-            lost = {name: each for each in batch.records if (name := f"{tp.topic}/{tp.partition}/{each.offset}") in todo}
+            names = {f"{each.topic}/{each.partition}/{each.offset}": each for each in batch.records}
+            lost = todo & set(names)
             todo.difference_update(lost)
-            batch.records = [each for each in batch.records if each not in lost.values()]
+            batch.records = [each for name, each in names.items() if name not in lost]
             yield tp, batch
 
     Positions.getmany = getmany  # type: ignore[method-assign]
