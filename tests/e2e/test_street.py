@@ -50,7 +50,7 @@ def look_inside(run: Any) -> None:
 
 @pytest.fixture(scope="module")
 def synthetic(up: Up, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    run = up(tmp_path_factory.mktemp("street"), "--for", "60", QT_API_SECRET=CANARY, QT_ADMIN_TOKEN=TOKEN)
+    run = up(tmp_path_factory.mktemp("street"), "--for", "80", QT_API_SECRET=CANARY, QT_ADMIN_TOKEN=TOKEN)
     return run.go(look_inside)
 
 
