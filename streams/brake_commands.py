@@ -72,9 +72,10 @@ def reset(settings: Settings, scope: str, reason: str, *, override: bool) -> dic
 def close(settings: Settings, scope: str, reason: str) -> dict[str, Any]:
     """A wish to close one position, or all; exits does it."""
     name = scope if scope == ALL else _named(scope)
-    answer = ask(settings, command(CommandKind.CLOSE, {"instrument": name}, reason))
-    known = newest(settings, topics.TRADE_POSITIONS, Position, lambda position: position.instrument)
+    require(settings.bootstrap)
+    known = newest(settings, topics.TRADE_POSITIONS, Position, lambda position: position.instrument)  # before exits closes any
     mine = {key for key, each in known.items() if each.account == settings.account and each.status is PositionStatus.OPEN}
+    answer = ask(settings, command(CommandKind.CLOSE, {"instrument": name}, reason))
     found = sorted(mine if name == ALL else mine & {name})
     return {"accepted": answer.accepted, "detail": answer.detail, "instrument": name, "open": found}
 

@@ -300,8 +300,8 @@ def close(
         why = "neither a symbol nor --all was given" if not all_ else "both were given"
         raise UserError("nothing is closed: a symbol, or all", why, "quantum close SYMBOL, or quantum close --all")
     found = close_position(settings(), "*" if all_ else symbol, reason)
-    told = [found["detail"]] if found["open"] else [f"nothing is open there, as the log has it: {found['instrument']}"]
-    show(found, as_json, told)
+    idle = found["accepted"] and not found["open"]
+    show(found, as_json, [f"nothing is open there, as the log has it: {found['instrument']}" if idle else found["detail"]])
     if not found["accepted"]:
         raise typer.Exit(MISTAKE)
 
