@@ -101,19 +101,6 @@ class Batch(ConsumerMessage):
         self.records = records
 
 
-def in_turns(fetched: Iterable[Sequence[ConsumerRecord]]) -> Iterator[ConsumerRecord]:
-    """One record of each partition, then the next of each: no partition runs ahead of the others, in market time either."""
-    rest = [iter(records) for records in fetched]
-    while rest:
-        still = []
-        for records in rest:
-            for record in records:
-                yield record
-                still.append(records)
-                break
-        rest = still
-
-
 class Positions(driver.Consumer):
     """Seeks to where the state stands. `app.positions` gives {TP: offset}, or None to leave it to the committed offsets."""
 
@@ -121,7 +108,7 @@ class Positions(driver.Consumer):
         return Thread(self, loop=self.loop, beacon=self.beacon)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Batch]]:
-        """As Faust's own, which stops in the same places; what it hands on are batches."""
+        """As Faust's own: it stops in the same places, topics and partitions take the same turns; what it hands on are batches."""
         fetched, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
         if fetched is None or self.should_stop:
@@ -129,9 +116,12 @@ class Positions(driver.Consumer):
         if not self.flow_active:
             await self._seek_back()
             return
-        wanted = [found for tp, found in fetched.items() if active is None or tp in active or tp in self._buffered_partitions]
-        records = in_turns(wanted)
-        while some := list(islice(records, BATCH_RECORDS)):
+        turns = (
+            record
+            for tp, record in self.scheduler.iterate(fetched)
+            if active is None or tp in active or tp in self._buffered_partitions
+        )
+        while some := list(islice(turns, BATCH_RECORDS)):
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 return
             tp = TP(some[-1].topic, some[-1].partition)

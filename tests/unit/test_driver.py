@@ -15,8 +15,10 @@ from faust.tables import recovery
 from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
+from faust.transport.utils import DefaultSchedulingStrategy
+from faust.types import TP
 
-from streams.driver import CoPartitioned, OneActive, Positions, Silent, Thread, in_turns
+from streams.driver import CoPartitioned, OneActive, Positions, Silent, Thread
 
 
 def test_the_versions_are_those_we_have_read() -> None:
@@ -116,9 +118,10 @@ def test_a_topic_that_the_metadata_lacks_is_assigned_by_the_registrys_word() -> 
     assert dict(found["a"].assignment) == {"trade.fills": list(range(12)), "control.commands": [0]}
 
 
-def test_partitions_take_turns_record_by_record_and_none_is_lost() -> None:
-    fetched: Any = [["a1", "a2", "a3"], [], ["b1"], ["c1", "c2"]]
-    assert list(in_turns(fetched)) == ["a1", "b1", "c1", "a2", "c2", "a3"]
+def test_topics_and_partitions_take_turns_record_by_record_and_none_is_lost() -> None:
+    fetched: Any = {TP("a", 0): ["a1", "a2", "a3"], TP("b", 0): ["b1"], TP("c", 0): ["c1", "c2"]}
+    assert [record for _, record in DefaultSchedulingStrategy().iterate(fetched)] == ["a1", "b1", "c1", "a2", "c2", "a3"]
+    assert "self.scheduler.iterate(" in inspect.getsource(Positions.getmany)
 
 
 def test_our_way_of_handing_on_stops_where_fausts_does() -> None:
