@@ -251,10 +251,5 @@ class App(faust.App):
         self.on_quiet: Callable[[], None] | None = None
         self.background: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
-    @property
-    def kafka_producer(self) -> aiokafka.AIOKafkaProducer:
-        """aiokafka's own, for batches, which Faust does not know."""
-        return cast(driver.Producer, self.producer)._ensure_producer()
-
     def _new_transport(self) -> Transport:
         return Transport(self.conf.broker_consumer, self)

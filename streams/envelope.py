@@ -128,21 +128,26 @@ def seal(event: Any, producer: str, cause: Cause | None = None) -> Outgoing:
 
 def headers(event: Any, producer: str, cause: Cause | None = None) -> Headers:
     event_id = event.event_id
-    trace_id = cause.trace_id if cause else event_id
-    found = [
+    trace, inherited = _inherited(producer, cause or Cause("", event_id))
+    return [
         ("event_id", event_id.encode()),
         ("schema", _SCHEMA[event.type]),
-        ("trace_id", trace_id.encode()),
-        ("producer", producer.encode()),
-        ("traceparent", f"00-{_hex(trace_id, 16)}-{_hex(event_id, 8)}-01".encode()),
+        ("traceparent", f"00-{trace}-{_hex(event_id, 8)}-01".encode()),
+        *inherited,
     ]
-    if cause:
+
+
+@lru_cache(maxsize=64)
+def _inherited(producer: str, cause: Cause) -> tuple[str, Headers]:
+    """What all events of one cause have alike, and the hexadecimal trace: some causes have hundreds."""
+    found = [("trace_id", cause.trace_id.encode()), ("producer", producer.encode())]
+    if cause.event_id:
         found.append(("causation_id", cause.event_id.encode()))
-        if cause.inputs:
-            found.append(("inputs", cause.inputs.encode()))
-        if cause.logged_ms:
-            found.append(("caused_at", str(cause.logged_ms).encode()))
-    return found
+    if cause.inputs:
+        found.append(("inputs", cause.inputs.encode()))
+    if cause.logged_ms:
+        found.append(("caused_at", str(cause.logged_ms).encode()))
+    return _hex(cause.trace_id, 16), found
 
 
 def cause_of(
@@ -157,6 +162,5 @@ def cause_of(
     return Cause(event_id, trace_id, f"{topic}/{partition}/{offset}", logged_ms)
 
 
-@lru_cache(maxsize=4096)
 def _hex(text: str, size: int) -> str:
     return hashlib.blake2b(text.encode(), digest_size=size).hexdigest()

@@ -13,7 +13,6 @@ is there already, or it is not, and both are right. So a committed offset says: 
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import signal
 import time
@@ -61,9 +60,6 @@ FETCH_BYTES = 64 * 1024
 FETCH_WAIT_MS = 250
 """A fetch over all partitions costs milliseconds: the broker gathers for us, at most so long."""
 CHUNK = 2_000
-GARBAGE = 200_000
-"""New objects between two looks for cycles. Decoding a batch makes a hundred thousand that live until it is written, and no cycle:
-with Python's 700 those looks were more than half of the time."""
 RETRY_S = (0.2, 0.5, 1.0, 2.0)
 REFUSED_S = 60.0
 """Commits that are refused for so long without a rebalance end the process."""
@@ -418,7 +414,6 @@ def main(settings: Settings) -> None:
     without_dataframes()
     app = make_app(NAME, settings)
     app.fetch_min_bytes, app.fetch_wait_ms = FETCH_BYTES, FETCH_WAIT_MS
-    gc.set_threshold(GARBAGE)
     writer = Writer(settings.clickhouse, settings.clickhouse_database, topics.ALL)
     history = History(app, settings, writer, LogReader(settings.bootstrap, group_of(NAME)))
     REGISTRY.register(history.metrics())

@@ -79,11 +79,12 @@ class Holder(Protocol):
 class Keeper:
     """`era` is None while nothing is ours, or it is loading."""
 
-    def __init__(self, stage: Stage, app: App, settings: Settings, sender: Sender, counts: Counts, holder: Holder) -> None:
+    def __init__(self, stage: Stage, app: App, settings: Settings, outputs: Sender, counts: Counts, holder: Holder) -> None:
         self.era: Era | None = None
         self.standby = False
         self.member = member_of(stage.name, settings)
-        self._stage, self._app, self._sender, self._counts, self._holder = stage, app, sender, counts, holder
+        self._stage, self._app, self._outputs, self._counts, self._holder = stage, app, outputs, counts, holder
+        self._states = Sender(settings.bootstrap, f"{self.member}-state", linger_ms=1)
         self._flush_s = stage.flush_s or settings.state_flush_s
         inputs = {topic.name: topic.partitions for topic in stage.inputs}
         self._store = StateStore(stage.name, stage.state, stage.state_version, inputs, settings.bootstrap, self._write)
@@ -139,7 +140,7 @@ class Keeper:
         if turn != self._turn or generation != self._app.consumer_generation_id:
             log.info("assigned anew while loading")
             return
-        self._sender.pending.clear()
+        self._outputs.take_pending()
         self.era = era = Era(generation, loaded)
         for partition, share in era.shares.items():
             ends = {t.name: loaded.ends[t.name, partition] for t in self._stage.catch_up if t.name in share.next}
@@ -182,16 +183,16 @@ class Keeper:
                 for share in era.shares.values():
                     share.touch()
             # taken together, between two events: these outputs are those of these values
-            pending, what = self._sender.take_pending(), snapshot(era.shares, era.epoch, era.seq + 1)
+            pending, what = self._outputs.take_pending(), snapshot(era.shares, era.epoch, era.seq + 1)
             commit = bool(commit or began - era.committed_at > COMMIT_S)
             if not (pending or what.values or what.positions or (commit and era.uncommitted)):
                 return
             era.seq += 1
-            await asyncio.gather(*pending)
+            await pending.acknowledged()
             for records in (what.values, what.positions):
                 if self.era is not era:
                     return
-                await self._sender.send_many(self._store.topic, records)
+                await self._states.send_many(self._store.topic, records)
             if self.era is not era:
                 return
             what.done()
@@ -202,7 +203,7 @@ class Keeper:
             self._counts.flushed(time.monotonic() - began)
 
     async def _write(self, record: StateRecord) -> int:
-        return await self._sender.send_and_wait(self._store.topic, record.key, record.value, record.partition, record.headers)
+        return await self._states.send_and_wait(self._store.topic, record.key, record.value, record.partition, record.headers)
 
     # -- the group
 

@@ -8,22 +8,19 @@ is `vital` the worker ends, so that its successor repairs it from the log's tail
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from infra import logs
-from infra.broker.access import reach
+from infra.broker import writing
 from streams.envelope import Outgoing, seal
 
 log = logs.get(__name__)
 
-QUEUE_RECORDS = 50_000
-QUEUE_KB = 65_536
 WAITING = 1_000
 POLL_S = 0.01
 
@@ -35,7 +32,7 @@ class Undeliverable(Exception):
 class Outlet:
     """`send` never blocks. Run `pump()` as a task: it serves acknowledgements and what waits."""
 
-    def __init__(self, bootstrap: str, producer: str, *, queue_records: int = QUEUE_RECORDS, linger_ms: float = 2) -> None:
+    def __init__(self, bootstrap: str, producer: str, *, queue_records: int = writing.QUEUE_RECORDS, linger_ms: float = 2) -> None:
         self.sent = 0
         self.acknowledged = 0
         self.failed: str | None = None
@@ -45,26 +42,13 @@ class Outlet:
         self._answered = time.monotonic()
         self._room = asyncio.Event()
         self._room.set()
-        quiet = logging.getLogger(f"{__name__}.librdkafka")
-        self._producer = Producer(
-            {
-                **reach(bootstrap),
-                "client.id": producer,
-                "acks": "all",
-                "enable.idempotence": True,
-                "compression.type": "lz4",
-                "linger.ms": linger_ms,
-                "message.timeout.ms": 0,  # an away broker is waited for, however long
-                "queue.buffering.max.messages": queue_records,
-                "queue.buffering.max.kbytes": QUEUE_KB,
-                "message.max.bytes": 4_000_000,
-                "reconnect.backoff.max.ms": 1000,
-                "topic.metadata.refresh.interval.ms": 30_000,
-                "logger": quiet,
-                "log_level": 3,
-                "error_cb": self._error,
-                "on_delivery": self._delivered,
-            }
+        self._producer = writing.producer(
+            bootstrap,
+            producer,
+            linger_ms=linger_ms,
+            queue_records=queue_records,
+            error_cb=self._error,
+            on_delivery=self._delivered,
         )
 
     @property

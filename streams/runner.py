@@ -14,14 +14,13 @@ from types import MappingProxyType
 from typing import Any
 
 from aiokafka.structs import ConsumerRecord
-from faust.exceptions import ProducerSendError
 
 from infra import logs
 from infra.settings import Settings
 from processors.step import Context
 from schemas import topics
 from schemas.policy import Policy
-from streams.app import raw_topic
+from streams.app import member_of, raw_topic
 from streams.driver import App
 from streams.envelope import Cause, Undecodable, cause_of, decode, seal
 from streams.gaps import Gaps
@@ -29,7 +28,7 @@ from streams.keeper import Era, Keeper
 from streams.letters import dead_letter
 from streams.market_clock import STEP_MS, MarketClock, Place, RunsAhead, time_of
 from streams.policy import PolicyReader
-from streams.sender import Oversized, Sender
+from streams.sender import Oversized, Sender, Undelivered
 from streams.shares import Share
 from streams.stage import Stage
 from streams.vitals import Counts
@@ -54,8 +53,8 @@ class Runner:
         self.stage, self.app = stage, app
         self.counts = Counts()
         self.policy_reader = PolicyReader(settings.bootstrap) if stage.needs_policy else None
-        self.sender = Sender(app)
-        self.keeper = Keeper(stage, app, settings, self.sender, self.counts, self)
+        self.outputs = Sender(settings.bootstrap, member_of(stage.name, settings))
+        self.keeper = Keeper(stage, app, settings, self.outputs, self.counts, self)
         self.gaps = Gaps(app, settings.bootstrap, self.counts)
         self.clock = MarketClock(settings.bootstrap)
         self._account = settings.account
@@ -124,7 +123,7 @@ class Runner:
                 changes, events = self._decide(era, share, event, topic, offset, cause.trace_id)
                 if events:
                     await self._send_all(era, events, cause)
-            except ProducerSendError:
+            except Undelivered:
                 raise
             except Exception as e:  # what fails on this record fails on it again: poison, and the stage goes on behind it
                 if not isinstance(e, Undecodable | Oversized | Misplaced | RunsAhead):
@@ -197,9 +196,9 @@ class Runner:
     async def _send_all(self, era: Era, events: Sequence[Any], cause: Cause) -> None:
         for event in events:
             topic, key, value, partition, headers = seal(event, self.stage.name, cause)
-            await self.sender.send(topic, key, value, partition, headers)
+            await self.outputs.send(topic, key, value, partition, headers)
             if self.stage.tombstone_after(event):
-                await self.sender.send(topic, key, None, partition, headers)
+                await self.outputs.send(topic, key, None, partition, headers)
             if self.keeper.era is not era:
                 return
 
@@ -249,7 +248,7 @@ class Runner:
 
     async def send_now(self, event: Any, cause: Cause | None = None) -> None:
         topic, key, value, partition, headers = seal(event, self.stage.name, cause)
-        await self.sender.send_and_wait(topic, key, value, partition, headers)
+        await self.outputs.send_and_wait(topic, key, value, partition, headers)
 
     async def prove_ownership(self, partition: int) -> None:
         await self.keeper.prove_ownership(partition)
@@ -300,4 +299,4 @@ class Runner:
     def sizes(self) -> tuple[int, int]:
         """Deliveries under way, states held."""
         era = self.keeper.era
-        return len(self.sender.pending), len(era.states) if era else 0
+        return self.outputs.pending.left, len(era.states) if era else 0

@@ -1,18 +1,26 @@
-"""Into Kafka through Faust's producer: raw bytes, explicit partition, the delivery as a future; retried for a moment."""
+"""Into Kafka by librdkafka: raw bytes, explicit partition, in order, and the broker's word for it.
+
+Faust hands records to agents; what these say leaves by a client in C with threads of its own (docs/adr/0013). `Sender` is one
+connection: a worker has one for its outputs and one for its state, so that no decision stands behind a thousand states.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
-from faust.exceptions import ProducerSendError
+from confluent_kafka import KafkaError, KafkaException, Message
 
-from streams.driver import App
+from infra.broker.writing import producer
 
 MAX_PENDING = 5_000
-RETRY_S = (0.05, 0.2, 1.0)
+PATIENCE_S = 40.0
+"""A broker that is away for longer ends the worker; what was not acknowledged is done again at its next start."""
+POLL_S = 0.001
+"""How often the producer is asked for the broker's words while any are owed. A thread that waits for them would take the lock of
+the interpreter from the decisions, each time."""
+ROOM_S = 0.005
 
 Headers = Sequence[tuple[str, bytes]]
 SLICE = 25
@@ -36,68 +44,114 @@ class Oversized(Exception):
     """A record that the broker does not take: what causes it is poison."""
 
 
-class Sender:
-    """`pending`: deliveries that are under way. Whoever flushes takes them and waits for them."""
+class Undelivered(Exception):
+    """The broker has not taken a record. What it belongs to is done again by whoever comes after us."""
 
-    def __init__(self, app: App) -> None:
-        self._app = app
-        self.pending: list[asyncio.Future[Any]] = []
+
+class Pending:
+    """Records that are on their way and waited for together."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._done = loop.create_future()
+        self._sent = self._answered = 0
+        self._whole = False
+        self._failed: str | None = None
+        self.offset: int | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to be waited for, be it a failure that is known already."""
+        return self._sent > 0
+
+    @property
+    def left(self) -> int:
+        return self._sent - self._answered
+
+    def sent(self) -> None:
+        self._sent += 1
+
+    def answered(self, error: KafkaError | None, message: Message) -> None:
+        self.offset = message.offset()
+        if error is not None and self._failed is None:
+            self._failed = f"{message.topic()}/{message.partition()}: {error.str()}"
+        self._answered += 1
+        if self._whole and self._answered == self._sent:
+            self._done.set_result(None)
+
+    async def acknowledged(self) -> None:
+        """Returns when the broker has every one; nothing more may be sent with these. Raises Undelivered."""
+        self._whole = True
+        if self._answered < self._sent:
+            await asyncio.shield(self._done)
+        if self._failed is not None:
+            raise Undelivered(self._failed)
+
+
+class Sender:
+    """`pending`: what is under way. Whoever flushes takes it and waits for it. Made on the event loop that uses it."""
+
+    def __init__(self, bootstrap: str, name: str, *, linger_ms: float = 0) -> None:
+        """`linger_ms`: how long a record waits for others. Anything but 0 costs it at least a millisecond."""
+        self._loop = asyncio.get_event_loop()
+        self._producer = producer(bootstrap, name, patience_s=PATIENCE_S, linger_ms=linger_ms, queue_records=MAX_PENDING)
+        self.pending = Pending(self._loop)
+        self._asking = False
 
     async def send(self, topic: str, key: bytes | None, value: bytes | None, partition: int, headers: Headers) -> None:
-        """Into the producer's buffer; waits only when very much is under way."""
-        self.pending.append(await self._buffer(topic, key, value, partition, headers))
-        if len(self.pending) > MAX_PENDING:
-            await asyncio.wait(self.pending)
+        """Into the producer's buffer; waits only when very much is under way. Raises Oversized, Undelivered."""
+        await self._produce(topic, key, value, partition, headers)
 
     async def send_and_wait(self, topic: str, key: bytes | None, value: bytes | None, partition: int, headers: Headers) -> int:
         """The record's offset, when the broker has acknowledged it."""
-        return int((await (await self._buffer(topic, key, value, partition, headers))).offset)
+        alone = Pending(self._loop)
+        await self._produce(topic, key, value, partition, headers, alone)
+        await alone.acknowledged()
+        assert alone.offset is not None
+        return alone.offset
 
     async def send_many(self, topic: str, records: Iterable[Record]) -> None:
-        """Returns when all are acknowledged. They are put into batches here, a few at a time so that records which come in are not
-        kept waiting: one by one, aiokafka takes as long for each as a decision does."""
-        producer = self._app.kafka_producer
-        batches: dict[int, Any] = {}
-        sent: list[asyncio.Future[Any]] = []
-
-        async def put(partition: int) -> None:
-            sent.append(await _patiently(lambda: producer.send_batch(batches[partition], topic, partition=partition)))
-
+        """Returns when all are acknowledged. A few at a time, so that records which come in are not kept waiting."""
+        together = Pending(self._loop)
         for n, record in enumerate(records, 1):
-            partition = record.partition
-            what = {"timestamp": None, "key": record.key, "value": record.value, "headers": record.headers}
-            if partition not in batches:
-                batches[partition] = producer.create_batch()
-            if batches[partition].append(**what) is None:  # it is full
-                await put(partition)
-                batches[partition] = producer.create_batch()
-                batches[partition].append(**what)
+            await self._produce(topic, record.key, record.value, record.partition, record.headers, together)
             if n % SLICE == 0:
                 await asyncio.sleep(0)
-        for partition in batches:
-            await put(partition)
-        await asyncio.gather(*sent)
+        await together.acknowledged()
 
-    def take_pending(self) -> list[asyncio.Future[Any]]:
-        taken, self.pending = self.pending, []
+    def take_pending(self) -> Pending:
+        taken, self.pending = self.pending, Pending(self._loop)
         return taken
 
-    async def _buffer(
-        self, topic: str, key: bytes | None, value: bytes | None, partition: int, headers: Headers
-    ) -> asyncio.Future[Any]:
-        sent = await _patiently(lambda: self._app.producer.send(topic, key, value, partition, None, list(headers)))
-        return cast("asyncio.Future[Any]", sent)
+    async def _produce(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        partition: int,
+        headers: Headers,
+        of: Pending | None = None,
+    ) -> None:
+        """`of`: None for what is under way at the moment that it goes, which may be later: there may be no room yet."""
+        while True:
+            pending = self.pending if of is None else of
+            try:
+                self._producer.produce(topic, value, key, partition, pending.answered, headers=list(headers))
+            except BufferError:
+                await asyncio.sleep(ROOM_S)
+            except KafkaException as e:
+                error: KafkaError = e.args[0]
+                if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                    raise Oversized(f"{topic}: {error.str()}") from e
+                raise Undelivered(f"{topic}/{partition}: {error.str()}") from e
+            else:
+                pending.sent()
+                if not self._asking:
+                    self._asking = True
+                    self._loop.call_later(POLL_S, self._ask)
+                return
 
-
-async def _patiently(send: Callable[[], Awaitable[Any]]) -> Any:
-    """What Faust or aiokafka says of a broker that is away for a moment is no answer yet."""
-    for pause_s in (*RETRY_S, None):
-        try:
-            return await send()
-        except (ProducerSendError, KafkaError) as e:
-            if isinstance(e.__cause__, MessageSizeTooLargeError):
-                raise Oversized(str(e.__cause__)) from e
-            if pause_s is None:
-                raise
-            await asyncio.sleep(pause_s)
-    raise AssertionError("unreachable")
+    def _ask(self) -> None:
+        """As long as anything is owed."""
+        self._producer.poll(0)
+        self._asking = len(self._producer) > 0
+        if self._asking:
+            self._loop.call_later(POLL_S, self._ask)

@@ -35,7 +35,7 @@ def watched(runner: Runner, app: App, settings: Settings) -> Iterator[Probe]:
     async def heartbeats() -> None:
         while beating.is_set():
             await asyncio.sleep(settings.heartbeat_s)
-            if beating.is_set() and app.producer.started:
+            if beating.is_set():
                 await runner.send_now(vitals.heartbeat())
 
     def quiet() -> None:

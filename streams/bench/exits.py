@@ -2,7 +2,7 @@
 
 A mark is one instrument's entry in a marks record. Every position has its plan (profile DEFAULT, which trails from the start), its
 net and its take-profit; another process's part, the exchange's answers, is played by a thread here: whatever exits orders is
-acknowledged on trade.orders, and whatever it cancels has ended. Prices rise so that a stop moves at one mark in 160, each
+acknowledged on trade.orders, and whatever it cancels has ended. Prices rise so that a stop moves at one mark in 130, each
 instrument's in its own round, each counted by the plan's own throttle in `at`.
 
     marks_per_s     a backlog of records, from the first that is applied to the last, states and outputs acknowledged
@@ -52,9 +52,9 @@ from streams.store import state_topic, state_topic_spec
 
 START = 1_722_470_400_000
 PRICE = 60_000.0
-RISE = 1e-5
-APART = 160
-"""Of the price from round to round: a tenth of R, the least that moves a stop, in about so many. 0.6 % of marks move one."""
+RISE = 1.25e-5
+APART = 128
+"""Of the price from round to round: a tenth of R, the least that moves a stop, in about so many. 0.8 % of marks move one."""
 QUANTITY = Decimal("0.014")
 BACKLOG = 150
 PACES = {"": (1.0, 30), "fast_": (10.0, 100)}
@@ -329,7 +329,8 @@ class Street:
 
 
 def _price(name: str, n: int) -> float:
-    """Instruments are as many rounds apart as pass between two moves, so that their stops do not all move at once."""
+    """Instruments are as many rounds apart as pass between two moves, the first far enough below the entry that none moves at
+    once: else hundreds of stops would move together for ever after."""
     return round(PRICE * (1 + RISE * (n + _AHEAD[name])), 1)
 
 
@@ -345,7 +346,7 @@ def _marks(n: int) -> Iterator[hot.Marks]:
         yield hot.Marks(f"m{partition}-{n}", "market.marks", START + n * 1000, partition, rows, "synthetic")
 
 
-_AHEAD = {name: place % APART for place, name in enumerate(NAMES)}
+_AHEAD = {name: place % APART - APART // 2 for place, name in enumerate(NAMES)}
 _HOMES = {p: [name for name in NAMES if ids.partition_of(name) == p] for p in range(ids.PARTITIONS)}
 
 
