@@ -60,6 +60,8 @@ BACKLOG = 150
 PACES = {"": (1.0, 30), "fast_": (10.0, 100)}
 """Rounds of all marks a second, and how many of them."""
 LIMIT_S = 180.0
+ON_ORDERS = ("HOLD", "CANCEL_STOP")
+"""Single decisions of these words answer an order's acknowledgement, not a mark: the old stop goes when the new one rests."""
 
 _state = msgspec.json.Decoder(exits.State).decode
 
@@ -321,7 +323,7 @@ class Street:
             holds = isinstance(event, hot.ExitHolds)
             place = (event.partition, event.marks_offset) if holds else (event.marks_partition, event.marks_offset)
             round_ = (event.at - START) // 1000
-            if span[0] <= round_ < span[1] and (holds or event.reason != "ORDER"):
+            if span[0] <= round_ < span[1] and (holds or event.decision not in ON_ORDERS):
                 self._decided.append((place, now, len(event.instruments) if holds else 1))
 
 
