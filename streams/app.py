@@ -44,7 +44,7 @@ SWITCH_S = 0.0005
 
 GARBAGE = 200_000
 """New objects between two looks for cycles. A thousand states, or a batch of history, are a hundred thousand objects that live
-until they are replaced, and no cycle: with Python's 700 every look at all of them held a worker of a thousand positions for 130 ms."""
+until they are replaced, and no cycle: with Python's 700 every look at all of them held a worker of 1,000 positions for 130 ms."""
 
 
 def make_app(worker: str, settings: Settings, *, one_active: bool = False) -> App:

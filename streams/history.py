@@ -19,7 +19,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
-from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 from confluent_kafka import KafkaException
 from faust.types import TP
@@ -42,6 +41,7 @@ from streams.lanes import Lane, Lanes
 from streams.letters import dead_letter
 from streams.log_reader import LogReader, Place
 from streams.ranges import Batch, announced
+from streams.sender import Sender, Undelivered
 from streams.vitals import Counts, Metrics, Vitals
 
 T = TypeVar("T")
@@ -88,6 +88,7 @@ class History:
         self._assigning: asyncio.Task[None] | None = None
         self._inserts = Hands(3, "insert")
         self._reads = Hands(1, "read")
+        self._outputs = Sender(settings.bootstrap, member_of(NAME, settings))
         app.agent(raw_topic(app, *(topic.name for topic in topics.ALL)), name=NAME)(self.take)
         app.on_partitions_revoked.connect(self._on_revoked)
         app.on_partitions_assigned.connect(self._on_assigned)
@@ -350,7 +351,7 @@ class History:
             if not self.quiet and not self._closing:
                 try:
                     await self._send(self._vitals.heartbeat())
-                except KafkaError as error:
+                except Undelivered as error:
                     log.warning("no heartbeat", why=str(error))
 
     def problems(self) -> list[str]:
@@ -370,8 +371,7 @@ class History:
 
     async def _send(self, event: Any) -> None:
         topic, key, value, partition, headers = seal(event, NAME)
-        producer = await self.app.maybe_start_producer()
-        await producer.send_and_wait(topic, key, value, partition, timestamp=None, headers=headers)
+        await self._outputs.send_and_wait(topic, key, value, partition, headers)
 
     def _check(self, epoch: int) -> None:
         if epoch != self._epoch:
@@ -387,7 +387,7 @@ class History:
                 found = await ask()
                 self._check(epoch)
                 return found
-            except (KafkaException, KafkaError, TimeoutError) as error:
+            except (KafkaException, Undelivered, TimeoutError) as error:
                 self.trouble = f"Kafka: {error}"
                 log.warning("the log does not answer, trying until it does", why=str(error))
                 await asyncio.sleep(RETRY_S[min(tried, len(RETRY_S) - 1)])
