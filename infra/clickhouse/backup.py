@@ -137,6 +137,6 @@ def _refused(what: str, why: str) -> UserError:
     text = why[why.find("DB::Exception: ") + 15 :] if "DB::Exception: " in why else why
     return UserError(
         f"the {what} was not made",
-        text.splitlines()[0][:300],
+        text.splitlines()[0].partition(", Stack trace")[0][:300],
         "choose another name, or look at the destination: a server wants `backups.allowed_path` or a disk for it configured",
     )
