@@ -484,6 +484,10 @@ def test_a_backup_of_a_living_history_comes_back_equal_and_so_does_all_of_it_fro
     with Source(street.kafka.bootstrap):
         time.sleep(2.0)
         made = history_copies.backup(settings, "living")
+        with pytest.raises(UserError) as taken:
+            history_copies.backup(settings, "living")
+        assert "already exists" in str(taken.value)
+        assert "trace" not in str(taken.value)
         with pytest.raises(UserError, match="has members"):
             history_copies.restore(settings, "living", replace=True)
         time.sleep(2.0)
