@@ -30,6 +30,7 @@ from infra.errors import UserError
 from infra.settings import Settings
 from streams.driver import App, Silent
 from streams.lag import group_of
+from streams.sender import Undelivered
 
 if TYPE_CHECKING:
     from streams.stage import Stage
@@ -47,9 +48,12 @@ GARBAGE = 200_000
 until they are replaced, and no cycle: with Python's 700 every look at all of them held a worker of 1,000 positions for 130 ms."""
 
 
-def make_app(worker: str, settings: Settings, *, one_active: bool = False) -> App:
-    """Raw bytes in and out, at least once, no Tables, no web, no topics of Faust's own. Not started."""
-    session_s = settings.session_timeout_s
+def make_app(worker: str, settings: Settings, *, one_active: bool = False, patience: float = 1.0) -> App:
+    """Raw bytes in and out, at least once, no Tables, no web, no topics of Faust's own. Not started.
+
+    `patience`: how many times the setting the group waits for a silent member.
+    """
+    session_s = settings.session_timeout_s * patience
     datadir = (settings.run_dir / "workers" / member_of(worker, settings)).absolute()
     datadir.mkdir(parents=True, exist_ok=True)  # Faust makes it, but not its parents
     app = App(
@@ -190,10 +194,15 @@ class Process(faust.Worker):
     def fail(self, error: BaseException) -> None:
         """Ends the process: a bug or a world that is not as it must be. What was not written is done again at the next start."""
         if self._failure is None:
-            self._failure = error
-            if not isinstance(error, UserError):
-                log.critical("this worker ends", exc_info=error)
+            self._told(error)
             self._schedule_shutdown(signal.SIGABRT)
+
+    def _told(self, error: BaseException) -> None:
+        self._failure = error
+        if isinstance(error, Undelivered):
+            log.error("the log does not take what this worker writes; it ends, and its successor does it again", why=str(error))
+        elif not isinstance(error, UserError):
+            log.critical("this worker ends", exc_info=error)
 
     def _setproctitle(self, info: str, *, ident: str = "") -> None:
         """Who started us has named us."""
@@ -214,6 +223,8 @@ class Process(faust.Worker):
                 await asyncio.wait_for(self._street.drain(), DRAIN_S)
             except TimeoutError:
                 log.error("not drained in time; the rest is done again at the next start", seconds=DRAIN_S)
+            except Exception as e:  # the end of the process must not hang on it
+                self._told(e)
         stopping = asyncio.ensure_future(self.stop())
         await asyncio.wait({stopping}, timeout=STOP_S)  # wait_for would wait on for a cancellation that Faust may swallow
         if not stopping.done():

@@ -38,6 +38,7 @@ from streams.brakes import BrakeReader, Brakes
 from streams.ending import end_if_failed
 from streams.envelope import Cause
 from streams.recovery import naked
+from streams.sender import Undelivered
 from streams.stage import NotOwner, Outbox
 
 log = logging.getLogger(__name__)
@@ -159,9 +160,9 @@ class Desk:
                     await self._resolve(key, due.intent)
                 case Todo.ABANDON:
                     await self._say(key, due.intent, OrderState.ABANDONED, reason=due.why)
-        except NotOwner as e:
+        except (NotOwner, Undelivered) as e:
             # whoever is right, the broker or we: nothing in memory counts any more, and a successor begins from the log
-            log.error("ownership of %s is not proven, this worker ends: %s", key, e)
+            log.error("ownership of %s is not proven, or the log takes no word of it; this worker ends: %s", key, e)
             self.on_revoked(partition_of(key))
             signal.raise_signal(signal.SIGTERM)
         finally:

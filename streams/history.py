@@ -59,6 +59,8 @@ it is behind, it goes on at once."""
 FETCH_BYTES = 64 * 1024
 FETCH_WAIT_MS = 250
 """A fetch over all partitions costs milliseconds: the broker gathers for us, at most so long."""
+PATIENCE = 3.0
+"""Sessions: nobody waits for history to be taken over, and on a starved machine a short one would end again and again."""
 CHUNK = 2_000
 RETRY_S = (0.2, 0.5, 1.0, 2.0)
 REFUSED_S = 60.0
@@ -412,7 +414,7 @@ def main(settings: Settings) -> None:
     for noisy in ("clickhouse_connect", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)  # we tell it once, and when it is over
     without_dataframes()
-    app = make_app(NAME, settings)
+    app = make_app(NAME, settings, patience=PATIENCE)
     app.fetch_min_bytes, app.fetch_wait_ms = FETCH_BYTES, FETCH_WAIT_MS
     writer = Writer(settings.clickhouse, settings.clickhouse_database, topics.ALL)
     history = History(app, settings, writer, LogReader(settings.bootstrap, group_of(NAME)))

@@ -35,11 +35,13 @@ class Era:
     """One assignment: the generation of the group, the epoch that we claimed, and all that we hold under it.
 
     `live`: partitions that the effects know of. `behind`: what a partition must still apply before they do. `market_at`: the latest
-    market time that any partition has come to. `ends`: where the inputs stood when it began.
+    market time that any partition has come to. `ends`: where the inputs stood when it began. `failed`: a flush was not written to
+    its end. What it held is no longer dirty, so nothing more may be written: a position would stand before it.
     """
 
     def __init__(self, generation: int, loaded: Loaded) -> None:
         self.generation = generation
+        self.failed = False
         self.epoch = loaded.epoch
         self.shares = loaded.shares
         self.ends = loaded.ends
@@ -160,7 +162,8 @@ class Keeper:
         self._app.flow_control.suspend()
         self._holder.ended(era)
         await self.flush(commit=True)
-        log.info("drained", keys=len(era.states))
+        if not era.failed:
+            log.info("drained", keys=len(era.states))
 
     # -- flush
 
@@ -175,7 +178,7 @@ class Keeper:
         broker refuses."""
         async with self._flushing:
             era = self.era
-            if era is None:
+            if era is None or era.failed:
                 return
             began = time.monotonic()
             if began - era.rewritten_at > REWRITE_S:
@@ -188,6 +191,7 @@ class Keeper:
             if not (pending or what.values or what.positions or (commit and era.uncommitted)):
                 return
             era.seq += 1
+            era.failed = True  # until it is all written, whatever ends this: a refusal, or whoever has no more patience
             await pending.acknowledged()
             for records in (what.values, what.positions):
                 if self.era is not era:
@@ -195,6 +199,7 @@ class Keeper:
                 await self._states.send_many(self._store.topic, records)
             if self.era is not era:
                 return
+            era.failed = False
             what.done()
             era.uncommitted.update(what.next)
             if commit:

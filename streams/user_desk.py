@@ -19,8 +19,6 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import NamedTuple
 
-from aiokafka.errors import KafkaError
-from faust.exceptions import ProducerSendError
 from prometheus_client import REGISTRY
 from prometheus_client.core import GaugeMetricFamily, Metric
 
@@ -37,6 +35,7 @@ from schemas.ids import Purpose, partition_of, purpose_of
 from schemas.trading import CorrectionKind
 from schemas.units import Source
 from streams.ending import end_if_failed
+from streams.sender import Undelivered
 from streams.stage import Outbox
 from streams.user_events import correction_event, fill_event, snapshot_event, update_event
 
@@ -334,7 +333,7 @@ class UserDesk:
             try:
                 await self._outbox.send_now(event)
                 return
-            except (ProducerSendError, KafkaError) as e:
+            except Undelivered as e:
                 log.warning("not written, trying again", event_type=event.type, why=str(e))
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, 2.0)

@@ -29,11 +29,14 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it re-expor
 
 from infra.broker.access import reach
 from infra.broker.versions import broker_version
+from infra.broker.writing import MAX_BYTES
 from infra.errors import UserError
 
 REQUEST_S = 20.0
 POLL_S = 0.05
 ANOTHER_S = 1.0
+FRAME_BYTES = 65_536
+"""What goes around a record that is sent alone."""
 EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _NOT_YET = (
@@ -68,6 +71,11 @@ class TopicSpec:
     name: str
     partitions: int
     config: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """With what every topic has: it takes the largest record that we write, which is more than a broker takes by itself."""
+        return {"max.message.bytes": str(MAX_BYTES + FRAME_BYTES)} | self.config
 
 
 @dataclass(frozen=True)
@@ -244,7 +252,7 @@ def _create(client: AdminClient, bootstrap: str, specs: Sequence[TopicSpec]) -> 
     if not specs:
         return []
     # -1: the broker's default replication, 1 on the embedded one
-    new = [NewTopic(s.name, num_partitions=s.partitions, replication_factor=-1, config=s.config) for s in specs]
+    new = [NewTopic(s.name, num_partitions=s.partitions, replication_factor=-1, config=s.settings) for s in specs]
     created = []
     for name, future in client.create_topics(new, operation_timeout=REQUEST_S).items():
         try:
@@ -260,15 +268,14 @@ def _create(client: AdminClient, bootstrap: str, specs: Sequence[TopicSpec]) -> 
 
 
 def _alter(client: AdminClient, bootstrap: str, specs: Sequence[TopicSpec]) -> None:
-    configured = [spec for spec in specs if spec.config]
-    if not configured:
+    if not specs:
         return
-    asked = client.describe_configs([ConfigResource(ResourceType.TOPIC, spec.name) for spec in configured])
+    asked = client.describe_configs([ConfigResource(ResourceType.TOPIC, spec.name) for spec in specs])
     present = {resource.name: _result(future, bootstrap) for resource, future in asked.items()}
     changes = [
         ConfigResource(ResourceType.TOPIC, spec.name, incremental_configs=entries)
-        for spec in configured
-        if (entries := _differing(spec.config, present[spec.name]))
+        for spec in specs
+        if (entries := _differing(spec.settings, present[spec.name]))
     ]
     if changes:
         for resource, future in client.incremental_alter_configs(changes).items():

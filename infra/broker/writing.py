@@ -10,7 +10,8 @@ from confluent_kafka import Producer
 from infra.broker.access import reach
 
 MAX_BYTES = 4 * 1024 * 1024
-"""Of one request, before it is compressed; what the broker takes."""
+"""Of one record, before it is compressed. Topics are made to take that (infra/broker/admin.py): what is larger is refused here,
+where it is known what it comes from, and not by the broker, when it has long been counted as sent."""
 QUEUE_RECORDS = 50_000
 QUEUE_KB = 65_536
 

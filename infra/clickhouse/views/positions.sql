@@ -98,7 +98,8 @@ FROM
 LEFT JOIN (SELECT * FROM trade_entries WHERE k_error = '' ORDER BY k_offset LIMIT 1 BY client_id) AS e ON e.client_id = t.entry_client_id
 LEFT JOIN
 (
-    SELECT * FROM trade_exit_plans WHERE k_error = '' AND NOT k_tombstone ORDER BY revision, k_offset LIMIT 1 BY position_id
+    SELECT * FROM trade_exit_plans WHERE k_error = '' AND NOT k_tombstone
+    ORDER BY NOT arrayExists(leg -> leg.kind = 'TAKE_PROFIT', legs), revision, k_offset LIMIT 1 BY position_id
 ) AS x ON x.position_id = t.position_id;
 
 -- Life of a trade: everything that was said about a position, in the order in which it stood in the log (wall time), from the decision to
