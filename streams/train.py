@@ -66,7 +66,8 @@ def run(settings: Settings, wanted: Wanted) -> dict[str, Any]:
         plan = Plan(members, wanted.folds, wanted.seed, wanted.cost_bp)
         trained = training.train(data, plan, progress, parent=wanted.parent)
     except ValueError as e:
-        raise UserError("cannot train on these candles", str(e), "give more candles, or fewer folds: --folds 2") from e
+        fewer = ", or fewer folds: --folds 2" if wanted.folds > 2 else ""
+        raise UserError("cannot train on these candles", str(e), f"give more candles{fewer}") from e
     text = page(trained)
     if wanted.report is not None:
         wanted.report.parent.mkdir(parents=True, exist_ok=True)
