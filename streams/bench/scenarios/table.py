@@ -285,7 +285,7 @@ def partial(s: Scene) -> None:
     finally:
         s.tell("resume")
     s.flat(30)
-    assert_(s.position() == 0, "flat by the log too")
+    s.must(lambda: s.position() == 0, "flat by the log too")
     s.keeps(lambda: not s.net, "flat", 1)
 
 
