@@ -36,6 +36,7 @@ STAGE = Stage(
     home=home,
     # ten kilobytes an instrument that change with every frame: written once a second, read again after a crash
     flush_s=1.0,
+    linger_ms=1,
 )
 
 
@@ -44,7 +45,11 @@ def main(settings: Settings) -> None:
 
     async def prepare(event: Any, states: Mapping[str, Any]) -> None:
         if isinstance(event, hot.Tick):
-            here = {key: state for key, state in states.items() if not features.is_barrier(key) and home(key) == event.partition}
-            together.take(event, here)
+            here: dict[str, features.State] = {}
+            others: dict[str, features.State] = {}
+            for key, state in states.items():
+                if not features.is_barrier(key):
+                    (here if home(key) == event.partition else others)[key] = state
+            together.take(event, here, others)
 
     run_stage(replace(STAGE, step=partial(features.step, together=together), prepare=prepare), settings)

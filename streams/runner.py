@@ -53,7 +53,7 @@ class Runner:
         self.stage, self.app = stage, app
         self.counts = Counts()
         self.policy_reader = PolicyReader(settings.bootstrap) if stage.needs_policy else None
-        self.outputs = Sender(settings.bootstrap, member_of(stage.name, settings))
+        self.outputs = Sender(settings.bootstrap, member_of(stage.name, settings), linger_ms=stage.linger_ms)
         self.keeper = Keeper(stage, app, settings, self.outputs, self.counts, self)
         self.gaps = Gaps(app, settings.bootstrap, self.counts)
         self.clock = MarketClock(settings.bootstrap)
@@ -194,11 +194,13 @@ class Runner:
         return changes, events
 
     async def _send_all(self, era: Era, events: Sequence[Any], cause: Cause) -> None:
-        for event in events:
-            topic, key, value, partition, headers = seal(event, self.stage.name, cause)
-            await self.outputs.send(topic, key, value, partition, headers)
+        """All of them are made before the first leaves, so that those of one partition leave together."""
+        for event, out in [(event, seal(event, self.stage.name, cause)) for event in events]:
+            topic, key, value, partition, headers = out
+            gathered = topics.BY_NAME[topic].unhurried
+            await self.outputs.send(topic, key, value, partition, headers, gathered=gathered)
             if self.stage.tombstone_after(event):
-                await self.outputs.send(topic, key, None, partition, headers)
+                await self.outputs.send(topic, key, None, partition, headers, gathered=gathered)
             if self.keeper.era is not era:
                 return
 

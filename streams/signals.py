@@ -67,6 +67,7 @@ STAGE = Stage(
     needs_policy=True,
     written_first=is_pointer,
     flush_s=FLUSH_S,
+    linger_ms=1,
 )
 """As declared; a worker runs it with the models."""
 

@@ -112,7 +112,8 @@ class Stage:
     followed by a tombstone of the same key. `flush_s`: how often state is written; None: the setting. `prepare`: awaited before an
     event's step; the records behind it wait. `written_first`: events whose state must be on the log before the next record is
     taken, so that no crash can make what follows be decided by another order of the inputs. `gather`: of one record's words.
-    `notes`: what a person should know though the stage is ready; /readyz says it.
+    `notes`: what a person should know though the stage is ready; /readyz says it. `linger_ms`: how long an output waits for others
+    of its partition, where they come in bursts and each request is dearer than the wait.
     """
 
     name: str
@@ -131,6 +132,7 @@ class Stage:
     written_first: Callable[[Any], bool] = never
     gather: Gather = as_said
     notes: Callable[[], Sequence[str]] = tuple
+    linger_ms: float = 0
 
     @property
     def partitions(self) -> int:

@@ -26,6 +26,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from infra import logs
 from infra.broker.admin import offsets
+from infra.broker.reading import read_all
 from infra.errors import UserError
 from processors.features.step import BAR_MS
 from schemas import hot, ids, topics
@@ -40,7 +41,8 @@ PAST = 1000
 WARM = 5
 """Candles before those that are measured."""
 PATIENCE_S = 60.0
-READ = (topics.MARKET_FEATURES, topics.SIGNAL_DECISIONS, topics.SIGNAL_PREDICTIONS, topics.SIGNAL_PROPOSALS)
+LATER = (topics.MARKET_FEATURES, topics.SIGNAL_PREDICTIONS)
+"""Read afterwards, from the log: whoever reads along costs the broker as much as a worker does."""
 
 
 class Seen(msgspec.Struct):
@@ -92,13 +94,15 @@ def run(symbols: int = 100, candles: int = 30, pace_s: float = 2.0, model: str |
         ):
             sight = Sight()
             reader = _reader(broker.bootstrap)
-            _send(producer, *_past(names))
-            features.wait_processed(symbols)
             feed = _Feed(names)
+            _send(producer, *feed.ticks(), *feed.ticks())  # as the gateway's: one tick proves the other (streams/market_clock.py)
+            _send(producer, *_past(names))
+            features.wait_processed(symbols + 2 * ids.PARTITIONS)
             for n in range(WARM + candles):
                 _play(feed, n, producer, reader, sight, pace_s if n >= WARM else 0.5)
             _rest(reader, sight, feed.at, names)
             reader.close()
+        _look_back(broker.bootstrap, sight)
     measured = {START + (n + 1) * BAR_MS for n in range(WARM, WARM + candles)}
     return _told(sight, measured, names) | {
         "model": model or "built-in",
@@ -195,7 +199,7 @@ def _reader(bootstrap: str) -> Consumer:
         {"bootstrap.servers": bootstrap, "group.id": "bench", "enable.auto.commit": False, "fetch.wait.max.ms": 100}
         | {"logger": logs.librdkafka}
     )
-    bounds = offsets(bootstrap, [topic.name for topic in READ])
+    bounds = offsets(bootstrap, [topics.SIGNAL_DECISIONS.name])
     consumer.assign([TopicPartition(name, p, high) for name, found in bounds.items() for p, (_, high) in found.items()])
     return consumer
 
@@ -210,15 +214,20 @@ def _look(reader: Consumer, sight: Sight, until: float) -> None:
             continue
         read, made = time.time() * 1000, float(message.timestamp()[1])
         seen = _decode(message.value() or b"")
-        match seen.type:
-            case "market.features":
-                sight.vectors[seen.at, seen.instrument] = made
-            case "market.barrier":
-                sight.barriers[seen.at, seen.partition] = made
-            case "signal.decision":
-                sight.decided[seen.at, seen.instrument] = Decided(made, read, seen.action, seen.reason)
-            case "signal.prediction" if not seen.forming:
-                sight.runs[seen.at, ids.partition_of(seen.instrument)] = seen.latency_us
+        sight.decided[seen.at, seen.instrument] = Decided(made, read, seen.action, seen.reason)
+
+
+def _look_back(bootstrap: str, sight: Sight) -> None:
+    for name, bounds in offsets(bootstrap, [topic.name for topic in LATER]).items():
+        for message in read_all(bootstrap, name, bounds):
+            seen, made = _decode(message.value() or b""), float(message.timestamp()[1])
+            match seen.type:
+                case "market.features":
+                    sight.vectors[seen.at, seen.instrument] = made
+                case "market.barrier":
+                    sight.barriers[seen.at, seen.partition] = made
+                case "signal.prediction" if not seen.forming:
+                    sight.runs[seen.at, ids.partition_of(seen.instrument)] = seen.latency_us
 
 
 def _rest(reader: Consumer, sight: Sight, last: int, names: Sequence[str]) -> None:

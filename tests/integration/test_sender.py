@@ -67,6 +67,30 @@ def test_records_stand_in_the_log_in_their_order_when_they_count_as_acknowledged
     assert of(log, 2) == [*(b"%d" % n for n in range(2, 600, 3)), None]
 
 
+def test_what_is_gathered_is_waited_for_with_the_rest_and_keeps_its_order(kafka: EmbeddedKafka, unique: str) -> None:
+    at_once, together = made(kafka.bootstrap, unique), made(kafka.bootstrap, f"{unique}-gathered")
+
+    async def play() -> None:
+        outputs = Sender(kafka.bootstrap, "one")
+        for n in range(300):
+            await outputs.send(together, None, b"%d" % n, n % 3, [], gathered=True)
+            await outputs.send(at_once, None, b"%d" % n, n % 3, [])
+        assert not stored(kafka.bootstrap, together), "they wait for others"
+        with pytest.raises(Oversized, match=together):
+            await outputs.send(together, None, b"x" * (MAX_BYTES + 1), 0, [], gathered=True)
+        both = outputs.take_pending()
+        await outputs.send(together, None, b"later", 0, [], gathered=True)
+        await both.acknowledged()
+        assert both.left == 0
+        assert len(stored(kafka.bootstrap, at_once)) == 300
+        assert len(stored(kafka.bootstrap, together)) >= 300
+        await outputs.take_pending().acknowledged()
+
+    asyncio.run(play())
+    assert of(stored(kafka.bootstrap, together), 0) == [*(b"%d" % n for n in range(0, 300, 3)), b"later"]
+    assert of(stored(kafka.bootstrap, together), 2) == [b"%d" % n for n in range(2, 300, 3)]
+
+
 def test_what_the_broker_does_not_take_is_told_to_whoever_waits(kafka: EmbeddedKafka, unique: str) -> None:
     topic = made(kafka.bootstrap, unique)
     narrow = made(kafka.bootstrap, f"{unique}-narrow", {"max.message.bytes": "1000"})

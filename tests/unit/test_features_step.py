@@ -127,7 +127,13 @@ def test_instruments_of_a_partition_together_come_to_what_each_comes_to_alone() 
             made = replace(frame(1100 + minutes, (at - 1500, 100.0 + minutes, 1.0)), instrument=key)
             for states in (alone, beside):
                 states[key] = step(states[key], made, context_of(key)).state
-        together.take(tick(at), beside)
+        here = {key: beside[key] for key in ("a", "none")}
+        together.take(tick(at), here, {key: state for key, state in beside.items() if key not in here})
+        if minutes == 20:  # a trade of another partition comes between the ticks of a close
+            made = replace(frame(1300, (at + 500, 99.0, 1.0)), instrument="b")
+            for states in (alone, beside):
+                states["b"] = step(states["b"], made, context_of("b")).state
+        together.take(tick(at), {key: state for key, state in beside.items() if key not in here}, here)
         for key in known:
             one, other = step(alone[key], tick(at), context_of(key)), step(beside[key], tick(at), context_of(key), together)
             assert one == other
