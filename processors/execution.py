@@ -4,7 +4,8 @@
                   |    -> REFUSED                                   the exchange refused for good
                   |    -> UNKNOWN -> ACKED                          a query found it
                   |               -> PLANNED, attempt + 1           proven absent; a new client id
-    PLANNED -> ABANDONED                                            an entry past its time; a stop whose entry never filled
+    PLANNED -> ABANDONED                                            an entry past its time, or whose stop the mark has passed;
+                                                                    a stop whose entry never filled
     ACKED -> EXPIRED                                                an entry that rested past its time: its rest is cancelled
 
 `step` folds intents, fills, order updates, marks (venue time) and our own `trade.orders`; `work` derives from the state alone what
@@ -31,6 +32,7 @@ from schemas import hot, ids
 from schemas.events import Event
 from schemas.ids import Purpose
 from schemas.trading import Entry, Exit, ExitReason, Fill, Order, OrderState, OrderType, OrderUpdate
+from schemas.units import OrderSide
 
 REMEMBERED = 256
 """Finished intents kept per instrument, newest last."""
@@ -46,12 +48,13 @@ _TERMINAL_RANK = 9
 
 
 class State(msgspec.Struct, frozen=True):
-    """Of one instrument. `market_at`: venue time as the marks tell it."""
+    """Of one instrument. `market_at`: venue time as the marks tell it; `mark`: the last price they told."""
 
     version: int = 1
     market_at: int = 0
     intents: dict[str, Intent] = {}
     finished: dict[str, OrderState] = {}
+    mark: float | None = None
 
 
 class Todo(StrEnum):
@@ -73,7 +76,8 @@ def step(state: State | None, event: Any, context: Context) -> Step[State]:
     state = state or State()
     match event:
         case hot.Marks():
-            return _time_passes(msgspec.structs.replace(state, market_at=max(state.market_at, event.at)))
+            mark = next((one.mark for one in event.marks if one.instrument == context.key), state.mark)
+            return _time_passes(msgspec.structs.replace(state, market_at=max(state.market_at, event.at), mark=mark))
         case Entry():
             return _planned(state, entry_intents(event, context.trace_id), event.at)
         case Exit():
@@ -119,8 +123,8 @@ def _due(street: _Street, intent: Intent) -> Work | None:
     if intent.state is not OrderState.PLANNED:
         return None
     if intent.entry:
-        if late := over(intent, state.market_at):
-            return Work(Todo.ABANDON, intent, late)
+        if why := over(intent, state.market_at) or stopped(intent, state):
+            return Work(Todo.ABANDON, intent, why)
         return None if _another(street.unclear, intent) else Work(Todo.SEND, intent)
     if intent.after is not None:
         entry = street.find(intent.after)
@@ -162,6 +166,15 @@ def over(intent: Intent, market_at: int) -> str:
     if intent.not_after is None or market_at <= intent.not_after:
         return ""
     return f"{(market_at - intent.not_after) / 1000:.0f} s of venue time past its end"
+
+
+def stopped(entry: Intent, state: State) -> str:
+    """That the mark is past the entry's own stop, in words; empty while it is not: it would be closed as soon as it opens."""
+    net = next((one for one in state.intents.values() if one.after == entry.first_id and one.cancels is None), None)
+    if net is None or net.trigger_price is None or state.mark is None:
+        return ""
+    passed = state.mark <= net.trigger_price if net.side is OrderSide.SELL else state.mark >= net.trigger_price
+    return f"the mark, {state.mark:g}, is past its stop at {net.trigger_price:f}" if passed else ""
 
 
 def _told_again(state: State, intent: Intent, at: int) -> Step[State] | None:

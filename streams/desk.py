@@ -207,8 +207,8 @@ class Desk:
                 return
             await self._protected.wait()
             await self._time_is_known(key)
-            if late := execution.over(intent, self._now()):
-                await self._say(key, intent, OrderState.ABANDONED, reason=late)
+            if why := execution.over(intent, self._now()) or execution.stopped(intent, self._views.get(key, execution.State())):
+                await self._say(key, intent, OrderState.ABANDONED, reason=why)
                 return
             if not await self._leverage_is_set(key, intent) or await self._given_up(key, intent):
                 return

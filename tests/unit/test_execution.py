@@ -22,7 +22,7 @@ from schemas.trading import Entry, Exit, ExitAction, ExitReason, Fill, Order, Or
 from schemas.units import OrderSide, Side, Source
 
 BTC = "binance.usdm.BTCUSDT"
-CONTEXT = Context("trade.entries", 0, 0, Policy(), 1, "sim", MappingProxyType({}), "trace")
+CONTEXT = Context("trade.entries", 0, 0, Policy(), 1, "sim", MappingProxyType({}), "trace", BTC)
 
 
 def entry(at: int = 1000, name: str = "a", not_after: int = 601_000) -> Entry:
@@ -115,8 +115,9 @@ def update(client_id: str, status: str, book: str = "ALGO") -> OrderUpdate:
     )
 
 
-def marks(at: int) -> hot.Marks:
-    return hot.Marks(event_id=f"m{at}", type="market.marks", at=at, partition=0, marks=[], source="synthetic")
+def marks(at: int, mark: float | None = None) -> hot.Marks:
+    told = [] if mark is None else [hot.Mark(BTC, mark, mark, mark, mark, mark, 0.0, 0)]
+    return hot.Marks(event_id=f"m{at}", type="market.marks", at=at, partition=0, marks=told, source="synthetic")
 
 
 def run(*events: Any, state: State | None = None) -> tuple[State, list[Order]]:
@@ -458,3 +459,18 @@ def test_a_fill_that_a_query_has_counted_already_is_counted_once() -> None:
             state, said = step.state, [*said, *step.events]
         assert OrderState.FILLED not in [order.state for order in said]
         assert all(order.filled_quantity <= PART for order in said)
+
+
+def test_an_entry_whose_stop_the_mark_has_passed_is_not_sent() -> None:
+    """At the price or beyond it; what has been sent already is no longer ours to abandon."""
+    for mark, passed in ((58500.5, False), (58500.0, True), (40000.0, True)):
+        e = entry()
+        state, _ = run(marks(1000, 60000.0), e, marks(2000, mark))
+        (due,) = execution.work(state)
+        assert due.intent.entry
+        assert due.todo is (Todo.ABANDON if passed else Todo.SEND)
+        assert ("past its stop at 58500" in due.why) == passed
+        sent = say(state, e.client_id, OrderState.SENDING)
+        assert [work.todo for work in execution.work(sent)] == [Todo.RESOLVE]
+        state, _ = run(marks(3000), state=state)
+        assert state.mark == mark, "marks that do not name it tell nothing"

@@ -44,9 +44,23 @@ def scenario(name: str, what: str, holds: str, *, alone: bool = False) -> Callab
 # -- the call
 
 
-@scenario("stop would trigger now", "the entry's stop lies above the mark: -2021", "it is closed at once, by whoever is first")
-def stop_would_trigger_now(s: Scene) -> None:
+@scenario("stop passed before the entry goes", "the entry's stop lies above the mark", "it is abandoned: nothing is bought")
+def stop_passed_before(s: Scene) -> None:
     s.enter(reference_price=D(103), stop_price=D(102))
+    s.must(lambda: bool(s.attempts(Purpose.ENTRY, "ABANDONED")), "the entry is abandoned")
+    s.keeps(lambda: not s.bought(), "nothing is bought", 1)
+
+
+@scenario(
+    "stop would trigger now",
+    "the mark falls below the stop while the entry is sent: -2021",
+    "it is closed at once, by whoever is first",
+)
+def stop_would_trigger_now(s: Scene) -> None:
+    s.fault("POST order", "late", delay_s=1.0)
+    s.enter()
+    s.must(lambda: bool(s.attempts(Purpose.ENTRY, "SENDING")), "the entry is on its way")
+    s.shock(-3)
     s.flat()
     s.left_for("STOP_PASSED", "GUARDIAN")
 
