@@ -137,9 +137,12 @@ class Sender:
 
         `gathered`: it may wait GATHERED_MS for others. All records of a topic must, or none, to keep their order.
         """
-        if gathered and self._gathering is None:
-            self._gathering = self._open(f"{self._name}-gathered", GATHERED_MS, GATHERED_POLL_S)
-        await self._produce(self._gathering if gathered and self._gathering else self._line, topic, key, value, partition, headers)
+        line = self._line
+        if gathered:
+            if self._gathering is None:
+                self._gathering = self._open(f"{self._name}-gathered", GATHERED_MS, GATHERED_POLL_S)
+            line = self._gathering
+        await self._produce(line, topic, key, value, partition, headers)
 
     async def send_and_wait(self, topic: str, key: bytes | None, value: bytes | None, partition: int, headers: Headers) -> int:
         """The record's offset, when the broker has acknowledged it."""

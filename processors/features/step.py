@@ -72,7 +72,7 @@ class Together:
     """What a tick closes, taken through the kernel in one pass. It saves time and nothing else: every instrument comes to what it
     would come to alone, bit for bit.
 
-    A close is told to one partition after another, and one pass for all costs little more than one for one: the first tick of a
+    A close is told to one partition after another, and one pass for all costs half of one for each: the first tick of a
     close has the others' instruments looked at too, as long as most are found unchanged when their own tick comes.
     """
 

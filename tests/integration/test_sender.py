@@ -67,7 +67,10 @@ def test_records_stand_in_the_log_in_their_order_when_they_count_as_acknowledged
     assert of(log, 2) == [*(b"%d" % n for n in range(2, 600, 3)), None]
 
 
-def test_what_is_gathered_is_waited_for_with_the_rest_and_keeps_its_order(kafka: EmbeddedKafka, unique: str) -> None:
+def test_what_is_gathered_is_waited_for_with_the_rest_and_keeps_its_order(
+    kafka: EmbeddedKafka, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "GATHERED_MS", 3000.0)  # longer than a busy machine needs to look
     at_once, together = made(kafka.bootstrap, unique), made(kafka.bootstrap, f"{unique}-gathered")
 
     async def play() -> None:
