@@ -22,7 +22,7 @@ POLL_S = 0.001
 """How often the producer is asked for the broker's words while any are owed. A thread that waits for them would take the lock of
 the interpreter from the decisions, each time."""
 ROOM_S = 0.005
-GATHERED_MS = 100.0
+GATHERED_MS = 300.0
 """How long a record that is in no hurry waits for others."""
 GATHERED_POLL_S = 0.02
 

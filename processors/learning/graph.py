@@ -45,6 +45,22 @@ class _Builder:
         return self.apply("Add", f"{name}.value", rise, self.constant(f"{name}.y0", found.y[:1]))
 
 
+    def share(self) -> None:
+        """Equal constants become one, so that the runtime sees that members do the same: both networks standardise the window."""
+        first: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+        names: dict[str, str] = {}
+        kept = []
+        for one in self.constants:
+            value = numpy_helper.to_array(one)
+            name = first.setdefault((one.data_type, value.shape, value.tobytes()), one.name)
+            names[one.name] = name
+            if name == one.name:
+                kept.append(one)
+        self.constants = kept
+        for node in self.nodes:
+            node.input[:] = [names.get(name, name) for name in node.input]
+
+
 def graph(members: Sequence[Fitted], belief: Belief, features: int, metadata: Mapping[str, str], *, windows: bool) -> bytes:
     """The whole as bytes; the same members and belief give the same ones. Input `window`, or `features` without windows."""
     b = _Builder()
@@ -64,6 +80,7 @@ def graph(members: Sequence[Fitted], belief: Belief, features: int, metadata: Ma
     b.apply("Concat", "predictions", *returns, axis=1)
     b.apply("Concat", "volatilities", *volatilities, axis=1)
     _believe(b, belief, latest)
+    b.share()
 
     shape: list[str | int] = ["rows", WINDOW, features] if windows else ["rows", features]
     source = helper.make_tensor_value_info("window" if windows else "features", TensorProto.FLOAT, shape)

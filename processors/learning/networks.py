@@ -42,18 +42,16 @@ class Windows(nn.Module):
         super().__init__()
         self.standard, self.kind = standard, kind
         if kind == "nhits":
-            order = [SERIES, *(i for i in range(features) if i != SERIES)]
-            self.register_buffer("order", torch.tensor(order))
             paces = [Pace(*pace) for pace in NHITS["paces"]]
             shape = {name: NHITS[name] for name in ("hidden", "layers", "dropout")}
-            self.body: nn.Module = NHiTS(WINDOW, HORIZON, features, paces=paces, extra=1, level=False, **shape)
+            self.body: nn.Module = NHiTS(WINDOW, HORIZON, features, paces=paces, extra=1, series=SERIES, level=False, **shape)
         else:
             self.body = MixedPatchTST(WINDOW, HORIZON + 1, features, **PATCHTST)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.standard(x)
         if self.kind == "nhits":
-            path, volatility = self.body(x.index_select(2, self.order))
+            path, volatility = self.body(x)
             return path, volatility
         said = self.body(x)
         return said[:, :HORIZON], said[:, HORIZON:]

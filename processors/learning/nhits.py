@@ -3,7 +3,7 @@
 Every block pools its input (coarse blocks see a smoothed past), answers with a few knots, and interpolates between them: what is
 slow is said with few numbers. What a block has explained is taken from the past before the next one looks. The series is seen
 from its last value, where the forecast begins too: levels that were never met are nothing new. After Challu et al., "N-HiTS:
-Neural Hierarchical Interpolation for Time Series Forecasting" (AAAI 2023). Channels beside the first are exogenous: seen by all
+Neural Hierarchical Interpolation for Time Series Forecasting" (AAAI 2023). Channels beside the series are exogenous: seen by all
 blocks, explained by none.
 """
 
@@ -30,7 +30,7 @@ class Pace:
 
 
 class NHiTS(nn.Module):
-    """[batch, lookback, channels] -> (forecast of the first channel [batch, horizon], `extra` numbers beside it [batch, extra]).
+    """[batch, lookback, channels] -> (forecast of channel `series` [batch, horizon], `extra` numbers beside it [batch, extra]).
 
     `level`: whether the series is seen from its last value (right for levels, wrong for returns).
     """
@@ -46,23 +46,39 @@ class NHiTS(nn.Module):
         layers: int = 2,
         dropout: float = 0.0,
         extra: int = 0,
+        series: int = 0,
         level: bool = True,
     ) -> None:
         super().__init__()
-        self.level = level
+        self.series, self.level = series, level
         self.blocks = nn.ModuleList(_Block(lookback, horizon, channels, pace, hidden, layers, dropout, extra) for pace in paces)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        series, beside = x[:, :, 0], x[:, :, 1:]
+        x = x.transpose(1, 2)
+        before, series, behind = x.split([self.series, 1, x.shape[1] - self.series - 1], dim=1)
+        series, beside = series.squeeze(1), torch.cat([before, behind], dim=1)
         level = series[:, -1:] * float(self.level)
         series = series - level
         forecast, extra = level, 0.0
+        paced = self._paced(beside)
         for block in self.blocks:
-            explained, ahead, more = block(series, beside)
+            explained, ahead, more = block(series, paced[block.pool])
             series = series - explained
             forecast = forecast + ahead
             extra = extra + more
         return forecast, extra
+
+    def _paced(self, beside: Tensor) -> dict[int, Tensor]:
+        """What stands beside the series [batch, channels, lookback], pooled for each block: slow paces from faster ones."""
+        paced = {1: beside}
+        for pool in sorted({block.pool for block in self.blocks}):
+            faster = max(known for known in paced if pool % known == 0)
+            paced[pool] = _pooled(paced[faster], pool // faster)
+        return paced
+
+
+def _pooled(x: Tensor, pool: int) -> Tensor:
+    return functional.max_pool1d(x, pool, ceil_mode=True) if pool > 1 and x.shape[1] else x
 
 
 class _Block(nn.Module):
@@ -84,9 +100,10 @@ class _Block(nn.Module):
         self.register_buffer("between", torch.from_numpy(_interpolation(knots, horizon)))
 
     def forward(self, series: Tensor, beside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        seen = torch.cat([series.unsqueeze(1), beside.transpose(1, 2)], dim=1)
-        if self.pool > 1:
-            seen = functional.max_pool1d(seen, self.pool, ceil_mode=True)
+        """`beside`: pooled already."""
+        seen = _pooled(series.unsqueeze(1), self.pool)
+        if beside.shape[1]:
+            seen = torch.cat([seen, beside], dim=1)
         explained, knots, extra = self.head(self.body(seen.reshape(-1, self.seen))).split(self.sizes, dim=1)
         return explained, knots @ self.between, extra
 

@@ -7,6 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra `train` is not installed (make train-env)")
 
+import onnx  # noqa: E402
 import onnxruntime  # noqa: E402
 
 from processors.features.catalogue import NAMES  # noqa: E402
@@ -39,7 +40,7 @@ def data() -> ds.Dataset:
 @pytest.fixture(scope="module", params=["nhits", "patchtst"])
 def fitted(request: pytest.FixtureRequest, data: ds.Dataset) -> Fitted:
     first, last = data.span
-    member = NetworkMember(request.param, epochs=20, stride=2)
+    member = NetworkMember(request.param, epochs=20, stride=1)
     return member.fit(data, data.rows(first, last - 500), 7, lambda share, word: None)
 
 
@@ -61,6 +62,15 @@ def test_its_graph_says_the_same_for_any_number_of_rows(data: ds.Dataset, fitted
         meant = fitted.predict(windows)
         np.testing.assert_allclose(predictions[:, 0], meant[:, 0], atol=1e-5)
         np.testing.assert_allclose(volatility, np.exp(meant[:, 1]) * 1e-3, atol=1e-5)
+
+
+def test_two_networks_in_one_graph_standardise_the_window_once(data: ds.Dataset) -> None:
+    rows = data.rows(700, 1_000)
+    members = [NetworkMember(name, epochs=1).fit(data, rows, 3, lambda share, word: None) for name in ("nhits", "patchtst")]
+    made = onnx.load_from_string(graph(members, know_nothing(2, 1e-3), len(NAMES), {}, windows=True)).graph
+    means = [node.input[1] for node in made.node if node.op_type == "Sub" and node.input[0] == "window"]
+    assert len(means) == 2
+    assert len(set(means)) == 1
 
 
 def test_the_same_seed_gives_the_same_network(data: ds.Dataset) -> None:
