@@ -236,10 +236,14 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _near(tree: Mapping[str, Any], name: str) -> str:
-    """Fields that a person may have meant: those that end alike, else the sections."""
-    last = name.rsplit(".", 1)[-1]
-    alike = [known for known in _flat(tree) if known.rsplit(".", 1)[-1] == last]
-    return f"did you mean {' or '.join(alike)}?" if alike else f"it has {', '.join(tree)}"
+    """Fields that a person may have meant: those that end alike, else those of its section, else the sections."""
+    section, _, last = name.rpartition(".")
+    fields = _flat(tree)
+    alike = [known for known in fields if known.rsplit(".", 1)[-1] == last]
+    if alike:
+        return f"did you mean {' or '.join(alike)}?"
+    beside = [known.removeprefix(f"{section}.") for known in fields if section and known.startswith(f"{section}.")]
+    return f"{section} has {', '.join(beside)}" if beside else f"it has {', '.join(tree)}"
 
 
 def _audit(command: Command, accepted: bool, detail: str, number: int) -> Audit:

@@ -232,7 +232,7 @@ def sql(
         print(ask_as(settings(), asked), end="")
         return
     columns, found = ask(settings(), asked)
-    show({"columns": columns, "rows": found}, as_json, aligned(columns, found))
+    show({"columns": columns, "rows": found}, as_json, aligned(columns, found) if found else ["no rows"])
 
 
 @app.command()
@@ -401,11 +401,11 @@ def model_list(as_json: Json = False) -> None:
 @model_app.command("show")
 def model_show(version: Version, as_json: Json = False) -> None:
     """The manifest of a version: where it comes from and what it is worth."""
-    from streams.model_commands import told
+    from streams.model_commands import outline, told
 
     found = told(settings(), version)
     found = {key: value for key, value in found.items() if key != "golden"}
-    show(found, as_json, [json.dumps(found, indent=2)])
+    show(found, as_json, outline(found))
 
 
 @model_app.command("verify")

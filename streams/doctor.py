@@ -11,12 +11,15 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from pydantic import ValidationError
+
 from infra.broker.admin import offsets, ping
+from infra.broker.reading import read_all
 from infra.errors import UserError
 from infra.settings import Settings, shown
 from infra.venue.binance.client import BinanceUsdm
 from infra.venue.binance.key import Permissions, objections
-from infra.venue.port import VenueError
+from infra.venue.port import OutcomeKind, VenueError
 from schemas import topics
 from schemas.ids import event_id
 from schemas.operations import Heartbeat
@@ -25,6 +28,9 @@ from streams.queries import rows_of
 
 CLOCK_SKEW_S = 1.0
 THROUGH_S = 60.0
+SILENT_S = 15.0
+HEARTBEATS = 500
+"""The last ones that are looked at: ten of each worker, where some have several members."""
 REAL_MONEY = ("https://fapi.binance.com", "https://api.binance.com")
 
 
@@ -34,6 +40,7 @@ def examine(settings: Settings, *, round_trip: bool = False) -> list[dict[str, A
         ("kafka", kafka),
         ("topics", declared_topics),
         ("clickhouse", clickhouse),
+        ("workers", workers),
         ("exchange", exchange),
         ("key", key),
         ("model", model),
@@ -74,6 +81,29 @@ def clickhouse(settings: Settings) -> str:
     return f"{shown(settings.clickhouse)} answers, all tables are there"
 
 
+def workers(settings: Settings) -> str:
+    """By their heartbeats: a worker that has said nothing for SILENT_S is down, or cannot reach Kafka."""
+    ping(settings.bootstrap, 3.0)
+    name, oldest = topics.HEALTH_HEARTBEATS.name, (time.time() - SILENT_S) * 1000
+    ends = {p: (max(low, high - HEARTBEATS), high) for p, (low, high) in offsets(settings.bootstrap, [name])[name].items()}
+    newest: dict[tuple[str, str], Heartbeat] = {}
+    for message in read_all(settings.bootstrap, name, ends):
+        try:
+            beat = Heartbeat.model_validate_json(message.value() or b"")
+        except ValidationError:
+            continue  # what is no heartbeat is the stages' matter: they bury it
+        newest[beat.worker, beat.member] = beat
+    live = [beat for beat in newest.values() if beat.at >= oldest]
+    if silent := [worker for worker in topics.WORKERS if worker not in {beat.worker for beat in live}]:
+        raise UserError(
+            f"{len(silent)} of {len(topics.WORKERS)} workers are silent: {', '.join(silent)}",
+            f"no heartbeat for {SILENT_S:.0f} s",
+            "look at their logs and at `quantum status`; nothing is opened while a vital one is silent, stops rest on the exchange",
+        )
+    waiting = [f"{beat.member} ({beat.status})" for beat in live if not beat.ready and beat.worker in topics.WORKERS]
+    return f"all {len(topics.WORKERS)} live" + (f"; not ready: {', '.join(waiting)}" if waiting else ", all are ready")
+
+
 def exchange(settings: Settings) -> str:
     url = f"{settings.exchange_url}/fapi/v1/time"
     try:
@@ -101,6 +131,10 @@ def key(settings: Settings) -> str:
     try:
         found = asyncio.run(_permissions(settings))
     except VenueError as e:
+        if e.outcome.kind is not OutcomeKind.AUTH:
+            raise UserError(
+                f"{settings.exchange_url} does not say what the key may do", str(e), "the exchange must answer first"
+            ) from e
         raise UserError(
             f"the key is not accepted by {settings.exchange_url}", str(e), "correct QT_API_KEY and QT_API_SECRET"
         ) from e

@@ -25,6 +25,7 @@ from streams.serving import verify
 from streams.versions import Chain
 
 SWITCH_S = 10.0
+LISTED = 12
 ANSWERS_S = 2.0
 E = TypeVar("E", bound=BaseModel)
 
@@ -55,6 +56,24 @@ def told(settings: Settings, name: str) -> dict[str, Any]:
             f"no version {name} can be shown", str(e), "`quantum model list` names those of the registry (QT_MODEL_REGISTRY)"
         ) from e
     return found | {"importance_drift": _drift(settings, name, found)}
+
+
+def outline(found: dict[str, Any], indent: str = "") -> list[str]:
+    """For people: a line a field, sections indented; of long lists how long they are. All of it is in the JSON."""
+    lines = []
+    for name, value in found.items():
+        match value:
+            case dict() if any(isinstance(part, dict | list) for part in value.values()):
+                lines += [f"{indent}{name}", *outline(value, f"{indent}  ")]
+            case dict():
+                lines.append(f"{indent}{name}: {', '.join(f'{key} {part}' for key, part in value.items()) or '-'}")
+            case list() if len(value) > LISTED or any(isinstance(part, dict | list) for part in value):
+                lines.append(f"{indent}{name}: {len(value)} of them, in --json")
+            case list():
+                lines.append(f"{indent}{name}: {', '.join(map(str, value)) or '-'}")
+            case _:
+                lines.append(f"{indent}{name}: {'-' if value is None else value}")
+    return lines
 
 
 def verified(settings: Settings, name: str) -> dict[str, Any]:

@@ -44,7 +44,6 @@ class _Builder:
         rise = self.apply("MatMul", f"{name}.rise", part, self.constant(f"{name}.dy", np.diff(found.y)[:, None]))
         return self.apply("Add", f"{name}.value", rise, self.constant(f"{name}.y0", found.y[:1]))
 
-
     def share(self) -> None:
         """Equal constants become one, so that the runtime sees that members do the same: both networks standardise the window."""
         first: dict[tuple[int, tuple[int, ...], bytes], str] = {}

@@ -10,7 +10,7 @@ import pytest
 from binance.exceptions import BinanceRequestException
 
 from infra.venue.binance.errors import TABLE, ApiError, classify
-from infra.venue.port import Meaning, OutcomeKind
+from infra.venue.port import Meaning, Outcome, OutcomeKind
 
 UNKNOWN, RETRY, FIX = OutcomeKind.UNKNOWN, OutcomeKind.NOT_ACCEPTED_RETRY, OutcomeKind.FIX
 TERMINAL, SEMANTIC, AUTH = OutcomeKind.TERMINAL, OutcomeKind.SEMANTIC, OutcomeKind.AUTH
@@ -101,7 +101,7 @@ def test_what_has_no_clear_answer_is_unknown(error: BaseException, kind: Outcome
 def test_a_connection_that_never_stood_was_never_accepted() -> None:
     key: Any = type("Key", (), {"ssl": None, "host": "127.0.0.1", "port": 1})()
     error = aiohttp.ClientConnectorError(key, OSError(111, "refused"))
-    assert classify(error).kind is RETRY
+    assert classify(error) == Outcome(RETRY, None, "no connection to 127.0.0.1:1: refused")
 
 
 def test_too_many_requests_say_how_long_to_wait_and_a_ban_says_so() -> None:

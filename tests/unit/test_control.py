@@ -85,6 +85,8 @@ def test_who_saw_another_version_is_refused() -> None:
     ("body", "word"),
     [
         ({"set": {"risk.lever": 2}}, "no field 'risk.lever'"),
+        ({"set": {"risk.lever": 2}}, "risk has margin_share, "),
+        ({"set": {"unheard.lever": 2}}, "it has name, universe, "),
         ({"set": {"stop_distance": 2}}, "did you mean exits.stop_distance?"),
         ({"set": {"exits.stop_distance.deep": 2}}, "no field"),
         ({"set": {"risk.leverage": 25}}, "liquidates before the stop"),

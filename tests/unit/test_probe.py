@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import struct
+import threading
 import urllib.error
 import urllib.request
 
@@ -42,6 +45,28 @@ def test_problems_make_it_unready_and_an_unlive_process_is_unready_too() -> None
         assert get(probe.port, "/other")[0] == 404
     finally:
         probe.stop()
+
+
+def test_who_does_not_wait_for_the_answer_leaves_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    gone, told = threading.Event(), threading.Event()
+
+    def status() -> dict[str, str]:
+        gone.wait(5)
+        told.set()
+        return {"long": "x" * 1_000_000}
+
+    probe = Probe(0, list, list, status=status, registry=CollectorRegistry())
+    probe.start()
+    try:
+        with socket.create_connection(("127.0.0.1", probe.port)) as asker:
+            asker.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # gone with a reset
+            asker.sendall(b"GET /status HTTP/1.0\r\n\r\n")
+        gone.set()
+        assert told.wait(5)
+        assert get(probe.port, "/livez") == (200, "ok\n")
+    finally:
+        probe.stop()
+    assert capfd.readouterr().err == ""
 
 
 def test_a_port_in_use_is_a_user_error() -> None:

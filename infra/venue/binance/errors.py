@@ -125,7 +125,8 @@ def classify(error: BaseException) -> Outcome:
     if isinstance(error, BinanceRequestException):
         return Outcome(UNKNOWN, None, f"an answer that cannot be read: {str(error.message)[:200]}")
     if isinstance(error, aiohttp.ClientConnectorError):
-        return Outcome(RETRY, None, f"no connection: {error}")  # refused before a byte was sent
+        why = error.os_error.strerror or str(error.os_error)  # the library's own text speaks of SSL where there is none
+        return Outcome(RETRY, None, f"no connection to {error.host}:{error.port}: {why}")  # before a byte was sent
     if isinstance(error, TimeoutError | asyncio.TimeoutError):
         return Outcome(UNKNOWN, None, "no answer in time")
     if isinstance(error, aiohttp.ClientError | OSError):
