@@ -2,7 +2,8 @@
 
 `migrations/registry.json` remembers what the migrations so far add up to. Columns are added and retyped, never dropped: rows that
 were written keep what they said. A column that the registry no longer knows simply stays at its default from then on. An aggregate
-never changes either: what is to be added up otherwise gets a new name. A new one begins with the rows that are there.
+never changes either: what is to be added up otherwise gets a new name. A new one begins with the rows that are there. A view is
+made anew when its text changes, and when what it reads does: it has the columns of what it reads from when it was made.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from infra.clickhouse import aggregates, views
+from infra.clickhouse import aggregates
+from infra.clickhouse import views as desk
 from infra.clickhouse.aggregates import Aggregate
 from infra.clickhouse.tables import Table, registry
+from infra.clickhouse.views import View
 from infra.errors import UserError
 
 HERE = Path(__file__).resolve().parent
@@ -24,11 +27,7 @@ MIGRATIONS = HERE / "migrations"
 Snapshot = dict[str, Any]
 
 
-def statements_of_views() -> list[str]:
-    return [view.statement for view in views.in_order(views.declared())]
-
-
-def snapshot(tables: Sequence[Table], views: Sequence[str], sums: Sequence[Aggregate] = ()) -> Snapshot:
+def snapshot(tables: Sequence[Table], views: Sequence[View], sums: Sequence[Aggregate] = ()) -> Snapshot:
     """What the registry wants, as plain JSON: columns with types, order, retention; fingerprints of views and aggregates."""
     return {
         "tables": {
@@ -40,7 +39,7 @@ def snapshot(tables: Sequence[Table], views: Sequence[str], sums: Sequence[Aggre
             }
             for table in tables
         },
-        "views": _digest("\n".join(views)),
+        "views": {view.name: _digest(view.statement) for view in views},
         "aggregates": {one.name: _digest("\n".join(one.statements)) for one in sums},
     }
 
@@ -51,20 +50,24 @@ def _digest(text: str) -> str:
 
 def recorded(folder: Path = MIGRATIONS) -> Snapshot:
     path = folder / "registry.json"
-    found: Snapshot = json.loads(path.read_text()) if path.exists() else {"tables": {}, "views": ""}
+    found: Snapshot = json.loads(path.read_text()) if path.exists() else {"tables": {}, "views": {}}
     return {"aggregates": {}} | found
 
 
-def changes(before: Snapshot, tables: Sequence[Table], views: Sequence[str], sums: Sequence[Aggregate] = ()) -> list[str]:
+def changes(before: Snapshot, tables: Sequence[Table], views: Sequence[View], sums: Sequence[Aggregate] = ()) -> list[str]:
     """Statements that lead from a recorded state to the registry; empty when they agree. UserError for what cannot be altered."""
     after = snapshot(tables, views, sums)
-    statements = []
+    statements: list[str] = []
+    anew: set[str] = set()
     for table in tables:
         old = before["tables"].get(table.name)
         new = after["tables"][table.name]
         if old is None:
             statements.append(table.create)
+            anew.add(table.name)
             continue
+        if old["columns"] | new["columns"] != old["columns"]:
+            anew.add(table.name)
         for what in ("order_by", "daily"):
             if old[what] != new[what]:
                 raise UserError(
@@ -86,18 +89,21 @@ def changes(before: Snapshot, tables: Sequence[Table], views: Sequence[str], sum
         known = before["aggregates"].get(one.name)
         if known is None:
             statements += [*one.statements, *one.refill]
+            anew.add(one.name)
         elif known != after["aggregates"][one.name]:
             raise UserError(
                 f"the aggregate {one.name} cannot follow aggregates.sql",
                 "what it has added up cannot be added up otherwise",
                 "give what is new another name, as candles_1m.v2 would be candles_1m_v2",
             )
-    if before["views"] != after["views"] or statements:
-        statements += views
+    for view in desk.in_order(views):
+        if before["views"].get(view.name) != after["views"][view.name] or view.reads & anew:
+            statements.append(view.statement)
+            anew.add(view.name)
     return statements
 
 
-def write(folder: Path, tables: Sequence[Table], views: Sequence[str], sums: Sequence[Aggregate] = ()) -> Path | None:
+def write(folder: Path, tables: Sequence[Table], views: Sequence[View], sums: Sequence[Aggregate] = ()) -> Path | None:
     """Writes the next migration and what it leads to; None when nothing changed."""
     before = recorded(folder)
     statements = changes(before, tables, views, sums)
@@ -120,9 +126,9 @@ def write(folder: Path, tables: Sequence[Table], views: Sequence[str], sums: Seq
     return path
 
 
-def wanted() -> tuple[Sequence[Table], Sequence[str], Sequence[Aggregate]]:
+def wanted() -> tuple[Sequence[Table], Sequence[View], Sequence[Aggregate]]:
     """What `changes` and `write` take: the program's own."""
-    return registry(), statements_of_views(), aggregates.declared()
+    return registry(), desk.declared(), aggregates.declared()
 
 
 def main(argv: list[str]) -> int:

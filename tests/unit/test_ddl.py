@@ -10,11 +10,16 @@ import pytest
 
 from infra.clickhouse import ddl
 from infra.clickhouse.migrate import statements
-from infra.clickhouse.tables import MONEY, TIME, registry, table_of
+from infra.clickhouse.tables import MONEY, TIME, Table, registry, table_of
+from infra.clickhouse.views import View
 from infra.errors import UserError
 from schemas import topics
 
 TABLES = {table.name: table for table in registry()}
+
+
+def view(name: str, source: str = "numbers") -> View:
+    return View(name, f"of {name}", "", f"CREATE OR REPLACE VIEW {name} AS\nSELECT * FROM {source}", "desk")
 
 
 def types(topic: topics.Topic) -> dict[str, str]:
@@ -59,15 +64,33 @@ def test_decisions_are_kept_for_ever_and_observations_longer_than_kafka_keeps_th
 def test_a_new_topic_and_a_new_field_become_the_next_migration(tmp_path: Path) -> None:
     before = table_of(topics.TRADE_FILLS)
     first = ddl.write(tmp_path, (replace(before, fields=before.fields[:-1]),), [])
-    second = ddl.write(tmp_path, (before, table_of(topics.MARKET_MARKS)), ["CREATE OR REPLACE VIEW v AS SELECT 1"])
+    second = ddl.write(tmp_path, (before, table_of(topics.MARKET_MARKS)), [view("v")])
     assert first is not None
     assert second is not None
     assert (first.name, second.name) == ("0001_begin.sql", "0002_follow_the_registry.sql")
-    added, table, view = statements(second.read_text())
+    added, table, made = statements(second.read_text())
     assert added.startswith("ALTER TABLE trade_fills ADD COLUMN IF NOT EXISTS `source` LowCardinality(String) AFTER")
     assert table.startswith("CREATE TABLE IF NOT EXISTS market_marks")
-    assert view == "CREATE OR REPLACE VIEW v AS SELECT 1"
-    assert ddl.write(tmp_path, (before, table_of(topics.MARKET_MARKS)), ["CREATE OR REPLACE VIEW v AS SELECT 1"]) is None
+    assert made == view("v").statement
+    assert ddl.write(tmp_path, (before, table_of(topics.MARKET_MARKS)), [view("v")]) is None
+
+
+def test_only_what_stands_on_a_change_is_made_anew(tmp_path: Path) -> None:
+    fills, marks = table_of(topics.TRADE_FILLS), table_of(topics.MARKET_MARKS)
+    desk = [view("top", "middle"), view("middle", "trade_fills"), view("beside", "market_marks"), view("alone")]
+    ddl.write(tmp_path, (replace(fills, fields=fills.fields[:-1]), marks), desk)
+    known = ddl.recorded(tmp_path)
+
+    def made(tables: tuple[Table, ...], views: list[View]) -> list[str]:
+        return [text.split()[4] for text in ddl.changes(known, tables, views) if "VIEW" in text]
+
+    before = (replace(fills, fields=fills.fields[:-1]), marks)
+    assert made(before, desk) == []
+    assert made((fills, marks), desk) == ["middle", "top"]
+    assert made(before, [*desk[:3], replace(desk[3], about="told otherwise")]) == ["alone"]
+    assert made(before, [desk[0], replace(desk[1], about="told otherwise"), *desk[2:]]) == ["middle", "top"]
+    assert made(before, [*desk, view("new", "top")]) == ["new"]
+    assert made((replace(before[0], keep=timedelta(days=3)), marks), desk) == []
 
 
 def test_a_column_that_the_registry_forgets_stays(tmp_path: Path) -> None:
