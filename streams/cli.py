@@ -449,7 +449,7 @@ def _move_model(kind: Any, version: str | None, reason: str, as_json: bool) -> N
     done = move(settings(), kind, version, reason)
     lines = [done["detail"]]
     if done.get("serving"):
-        lines.append(f"serving: {done['serving']}, shadow: {done['shadow']}")
+        lines.append(f"serving: {done['serving']}, shadow: {done['shadow'] or 'none'}")
     show(done, as_json, [*lines, *(f"refused: {why}" for why in done.get("refused", []))])
     if not done["accepted"]:
         raise typer.Exit(MISTAKE)
