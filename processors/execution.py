@@ -123,7 +123,7 @@ def _due(street: _Street, intent: Intent) -> Work | None:
     if intent.state is not OrderState.PLANNED:
         return None
     if intent.entry:
-        if why := over(intent, state.market_at) or stopped(intent, state):
+        if why := over(intent, state.market_at):
             return Work(Todo.ABANDON, intent, why)
         return None if _another(street.unclear, intent) else Work(Todo.SEND, intent)
     if intent.after is not None:
@@ -169,7 +169,10 @@ def over(intent: Intent, market_at: int) -> str:
 
 
 def stopped(entry: Intent, state: State) -> str:
-    """That the mark is past the entry's own stop, in words; empty while it is not: it would be closed as soon as it opens."""
+    """That the mark is past the entry's own stop, in words; empty while it is not: it would be closed as soon as it opens.
+
+    For whoever has a mark of now: time that is over stays over, a price of before an outage may have come back.
+    """
     net = next((one for one in state.intents.values() if one.after == entry.first_id and one.cancels is None), None)
     if net is None or net.trigger_price is None or state.mark is None:
         return ""

@@ -60,7 +60,7 @@ class Topic:
     """`retain` None = compacted. `order_by`: how its ClickHouse table is sorted. `decision`: that table keeps the raw value too.
 
     `wall`: `at` of its records is the wall's, not the market's. `unhurried`: nothing is decided on it; its records leave together,
-    a tenth of a second later at most.
+    0.3 s later at most.
     """
 
     name: str
