@@ -30,7 +30,7 @@ CLOCK_SKEW_S = 1.0
 THROUGH_S = 60.0
 SILENT_S = 15.0
 HEARTBEATS = 500
-"""The last ones that are looked at: ten of each worker, where some have several members."""
+"""The last ones that are looked at: at one every two seconds, those of a minute and more of the usual workers."""
 REAL_MONEY = ("https://fapi.binance.com", "https://api.binance.com")
 
 

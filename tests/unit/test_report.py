@@ -40,6 +40,16 @@ def test_a_hole_is_told_though_the_history_lags() -> None:
     assert f"{name}: 100 records, 92 rows, 1 holes, 0 doubles" in failures(late)
 
 
+def test_what_the_lag_of_a_topic_does_not_explain_is_told() -> None:
+    whole, short = topics.TRADE_FILLS.name, topics.TRADE_ORDERS.name
+    late = report(lag=7)
+    late["topics"][whole]["lag"] = 0
+    late["history"][short]["rows"] = 92
+    told = failures(late)
+    assert f"{whole}: 100 records, 93 rows, 0 holes, 0 doubles" in told
+    assert f"{short}: 100 records, 92 rows, 0 holes, 0 doubles" in told
+
+
 def test_rows_that_are_missing_without_a_lag_are_told() -> None:
     name = topics.TRADE_FILLS.name
     found = report()
