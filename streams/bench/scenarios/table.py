@@ -373,7 +373,7 @@ def killed_mid_trail(s: Scene) -> None:
     s.opened()
     s.climb()
     s.must(lambda: len(s.fronts) == 1 and s.fronts[0]["qty"] * STEP == D("0.70"), "a stop before the net")
-    s.fault("DELETE algoOrder", "refuse-503", for_s=3)
+    s.fault("DELETE algoOrder", "refuse-503", for_s=8)
     s.shock(0.8)
     s.must(lambda: len(s.fronts) == 2, "the next stop rests beside its predecessor")
     for name in ("exits", "execution"):
